@@ -1,0 +1,36 @@
+# make demo   everything from synthetic speech to a firmware folder, in demo/
+# make test   all tests
+# make check  lint, format and types
+# Each sets up .venv first and re-uses it afterwards.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+WORDS := yes,no,up,down,left,right,on,off,stop,go
+DEMO_EPOCHS := 30
+
+.PHONY: demo test check clean
+
+$(READY): pyproject.toml scripts/setup.sh
+	sh scripts/setup.sh $(PYTHON) $(VENV)
+	touch $@
+
+demo: $(READY)
+	test -d demo/data || $(BIN)/kws synth demo/data
+	$(BIN)/kws train demo/data --out demo/run --words $(WORDS) --epochs $(DEMO_EPOCHS)
+	$(BIN)/kws quantize demo/run/checkpoint.pt --data demo/data --out demo/build
+	$(BIN)/kws headers demo/build/model.int8.tflite --out demo/firmware
+	$(BIN)/kws benchmark demo/build --data demo/data --out demo/report
+
+test: $(READY)
+	sh scripts/compilers.sh
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

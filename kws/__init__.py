@@ -1,0 +1,17 @@
+"""Keyword spotting from recordings to microcontroller firmware.
+
+The stages, in the order data flows through them:
+
+    synth       words spoken by synthetic voices, the embedded default data
+    audio       files -> float32 mono 16 kHz
+    dataset     folders -> labels and speaker-disjoint splits
+    augment     time shift and background noise, at training time only
+    features    samples -> log-mel, the one definition
+    model       BC-ResNet
+    train       the loop; checkpoint keeps what it learnt
+    benchmark   float and int8 on the same clips
+
+`quantize` and `export` take the checkpoint from there to int8, TFLite and C headers.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,60 @@
+"""Files -> samples: the one place that reads audio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from kws.errors import KwsError
+
+AUDIO_SUFFIXES = (".wav", ".flac")
+PCM16_FULL_SCALE = 32768.0
+
+Samples = npt.NDArray[np.float32]
+Pcm = npt.NDArray[np.int16]
+
+
+def read_audio(path: Path, sample_rate_hz: int) -> Samples:
+    """Read a WAV or FLAC file as float32 mono (n,) in -1..1 at `sample_rate_hz`; channels are averaged.
+
+    Raises KwsError if the file cannot be decoded, is empty, or holds NaN or infinity.
+    """
+    import soundfile
+
+    try:
+        frames, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError, RuntimeError, ValueError) as error:
+        raise KwsError(f"{path}: cannot be decoded as audio; remove it or save it again as WAV or FLAC.") from error
+    if len(frames) == 0:
+        raise KwsError(f"{path}: holds no samples; remove it or record it again.")
+    if not np.isfinite(frames).all():
+        raise KwsError(f"{path}: holds NaN or infinite samples; remove it or save it again.")
+    mono: Samples = frames.mean(axis=1)
+    if rate_hz != sample_rate_hz:
+        import soxr
+
+        mono = soxr.resample(mono, rate_hz, sample_rate_hz).astype(np.float32)
+        if len(mono) == 0:
+            raise KwsError(f"{path}: too short to resample to {sample_rate_hz} Hz; remove it or record it again.")
+    return mono
+
+
+def fit_clip(samples: Samples, clip_samples: int) -> Samples:
+    """Pad at the end with zeros, or crop to the loudest stretch (largest energy), to exactly `clip_samples`."""
+    if len(samples) <= clip_samples:
+        return np.pad(samples, (0, clip_samples - len(samples)))
+    energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
+    start = int(np.argmax(energy[clip_samples:] - energy[:-clip_samples]))
+    return samples[start : start + clip_samples]
+
+
+def to_pcm16(samples: Samples) -> Pcm:
+    """float32 in -1..1 -> int16, as a 16-bit microphone would give it; louder samples clip."""
+    return np.clip(np.rint(samples * PCM16_FULL_SCALE), -32768, 32767).astype(np.int16)
+
+
+def to_float(pcm: Pcm) -> Samples:
+    """int16 -> float32 in -1..1."""
+    return pcm.astype(np.float32) / np.float32(PCM16_FULL_SCALE)

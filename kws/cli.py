@@ -1,0 +1,193 @@
+"""The command line: parses, calls one function, prints the path it wrote. Heavy imports wait for their command."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kws import __version__
+from kws.config import MODEL_TAUS, TrainConfig
+from kws.errors import KwsError
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `kws`; returns the exit code: 0, 1 (the work failed, with one sentence on standard error) or 2 (usage)."""
+    _settle_environment()
+    options = _parser().parse_args(argv)
+    try:
+        print(f"Wrote {options.run(options)}")
+    except KwsError as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(_os_sentence(error))
+    except MemoryError:
+        return _fail("Out of memory; close other programs, or use fewer clips or a smaller model.")
+    except KeyboardInterrupt:
+        return _fail("Interrupted; nothing was written.", EXIT_INTERRUPTED)
+    return EXIT_OK
+
+
+def _settle_environment() -> None:
+    """Before torch and tensorflow load: idle OpenMP threads must sleep, or a second busy program slows training
+    several times over; tensorflow keeps its start-up chatter to itself."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def _fail(sentence: str, code: int = EXIT_FAILED) -> int:
+    print(f"kws: {sentence}", file=sys.stderr)
+    return code
+
+
+def _os_sentence(error: OSError) -> str:
+    where = error.filename or "the output folder"
+    remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the path and its rights"
+    return f"{where}: {error.strerror or error}; {remedy} and run the command again."
+
+
+def _synth(options: argparse.Namespace) -> Path:
+    from kws.synth import DEFAULT_WORDS, synthesize
+
+    synthesize(options.out, words=options.words or DEFAULT_WORDS, seed=options.seed)
+    return options.out
+
+
+def _train(options: argparse.Namespace) -> Path:
+    from kws.train import train
+
+    config = TrainConfig(epochs=options.epochs, seed=options.seed)
+    return train(
+        options.data,
+        options.out,
+        words=options.words,
+        model_name=options.model,
+        config=config,
+        device_name=options.device,
+    )
+
+
+def _quantize(options: argparse.Namespace) -> Path:
+    from export.build import build
+
+    return build(options.checkpoint, options.data, options.out, calibration_clips=options.calibration_clips)
+
+
+def _headers(options: argparse.Namespace) -> Path:
+    from export.headers import render_firmware
+
+    render_firmware(options.model, options.out)
+    return options.out
+
+
+def _benchmark(options: argparse.Namespace) -> Path:
+    from export.evaluate import benchmark_build
+
+    return benchmark_build(options.build, options.data, options.out or options.build)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kws",
+        description="From a folder of spoken words to microcontroller firmware that spots them.",
+        epilog="In this order: synth (or your own recordings), train, quantize, headers; benchmark judges the result.",
+    )
+    parser.add_argument("--version", action="version", version=f"kws {__version__}")
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+
+    synth = _command(commands, "synth", _synth, "Speak words with synthetic voices: data for trying the tool.")
+    synth.add_argument("out", type=Path, metavar="OUT", help="new folder for the clips, one folder a word")
+    synth.add_argument("--words", type=_words, metavar="A,B", help="words to speak (default: 10 commands, 10 others)")
+    synth.add_argument("--seed", type=_count, default=0, metavar="N", help="same seed, same bytes (default: 0)")
+
+    train = _command(commands, "train", _train, "Train a BC-ResNet on a folder of word folders.")
+    train.add_argument("data", type=Path, metavar="DATA", help="folder with one folder of WAV or FLAC clips a word")
+    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for checkpoint.pt, metrics.json")
+    train.add_argument(
+        "--words", type=_words, metavar="A,B", help="keywords; other words become _unknown_ (default: every word)"
+    )
+    train.add_argument(
+        "--model",
+        choices=list(MODEL_TAUS),
+        default="bcresnet-1",
+        metavar="NAME",
+        help=f"one of {', '.join(MODEL_TAUS)} (default: bcresnet-1)",
+    )
+    epochs = TrainConfig().epochs
+    train.add_argument(
+        "--epochs", type=_positive, default=epochs, metavar="N", help=f"passes over the data (default: {epochs})"
+    )
+    train.add_argument("--seed", type=_count, default=0, metavar="N", help="of weights, order, noise (default: 0)")
+    train.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda", "mps"],
+        default="auto",
+        help="where to compute (default: auto, a GPU if PyTorch finds one)",
+    )
+
+    quantize = _command(commands, "quantize", _quantize, "Checkpoint -> ONNX -> int8 ONNX -> int8 TFLite, each proven.")
+    quantize.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="RUN/checkpoint.pt of kws train")
+    quantize.add_argument("--data", type=Path, required=True, metavar="DATA", help="the folder it was trained on")
+    quantize.add_argument("--out", type=Path, required=True, metavar="BUILD", help="folder for models and manifest")
+    quantize.add_argument(
+        "--calibration-clips",
+        type=_positive,
+        default=200,
+        metavar="N",
+        help="training clips that set the int8 ranges (default: 200)",
+    )
+
+    headers = _command(commands, "headers", _headers, "Render the firmware folder for an int8 TFLite model.")
+    headers.add_argument("model", type=Path, metavar="MODEL", help="BUILD/model.int8.tflite of kws quantize")
+    headers.add_argument("--out", type=Path, required=True, metavar="FIRMWARE", help="folder for the firmware")
+
+    benchmark = _command(commands, "benchmark", _benchmark, "Judge float and int8 on the same test clips.")
+    benchmark.add_argument("build", type=Path, metavar="BUILD", help="folder that kws quantize wrote")
+    benchmark.add_argument("--data", type=Path, required=True, metavar="DATA", help="folder with the test clips")
+    benchmark.add_argument(
+        "--out", type=Path, metavar="REPORT", help="folder for benchmark.json (default: the BUILD folder)"
+    )
+    return parser
+
+
+def _command(commands, name, run, help_text):  # type: ignore[no-untyped-def]
+    parser = commands.add_parser(name, help=help_text, description=help_text)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _words(text: str) -> list[str]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise argparse.ArgumentTypeError("names no word; write --words yes,no")
+    return words
+
+
+def _count(text: str) -> int:
+    value = _integer(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative; give 0 or more")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = _integer(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1; give 1 or more")
+    return value
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""Every number that more than one stage needs, each in one place; derived sizes are properties."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from kws.errors import KwsError
+
+SILENCE_LABEL = "_silence_"
+UNKNOWN_LABEL = "_unknown_"
+
+_Config = TypeVar("_Config", bound="FeatureConfig | ModelConfig | TrainConfig")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureConfig:
+    """Log-mel features: 40 bands of 30 ms windows every 10 ms, as in the BC-ResNet paper (arXiv:2106.04140, sec. 4.1).
+
+    Frames lie wholly inside the samples they are given, so the features of a window inside a long stream
+    equal the features of the same samples taken alone.
+    """
+
+    sample_rate_hz: int = 16_000
+    clip_samples: int = 16_000
+    window_samples: int = 480
+    hop_samples: int = 160
+    fft_size: int = 512
+    mel_bands: int = 40
+    mel_low_hz: float = 0.0
+    mel_high_hz: float = 8_000.0
+    log_offset: float = 1e-6
+
+    @property
+    def frames(self) -> int:
+        return 1 + (self.clip_samples - self.window_samples) // self.hop_samples
+
+    @property
+    def fft_bins(self) -> int:
+        return self.fft_size // 2 + 1
+
+
+MODEL_TAUS: dict[str, float] = {f"bcresnet-{tau:g}": tau for tau in (1, 1.5, 2, 3, 6, 8)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """BC-ResNet-tau (arXiv:2106.04140, table 1). `base_channels` is 8 * tau."""
+
+    name: str = "bcresnet-1"
+    classes: int
+    mel_bands: int = 40
+    sub_bands: int = 5
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.name not in MODEL_TAUS:
+            raise KwsError(f"There is no model {self.name!r}: choose one of {', '.join(MODEL_TAUS)}.")
+
+    @property
+    def base_channels(self) -> int:
+        return round(8 * MODEL_TAUS[self.name])
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The training recipe. Noise amplitude and shift are the paper's (sec. 4.1)."""
+
+    epochs: int = 60
+    batch_clips: int = 100
+    peak_learning_rate: float = 0.1
+    warmup_epochs: int = 5
+    momentum: float = 0.9
+    weight_decay: float = 1e-3
+    shift_ms: int = 100
+    noise_probability: float = 0.8
+    noise_max_amplitude: float = 0.1
+    unknown_share: float = 1.0
+    silence_share: float = 1.0
+    seed: int = 0
+
+    @property
+    def effective_warmup_epochs(self) -> float:
+        """A short run warms up over a tenth of itself rather than over most of it."""
+        return min(float(self.warmup_epochs), self.epochs / 10)
+
+
+def to_dict(config: FeatureConfig | ModelConfig | TrainConfig) -> dict[str, Any]:
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type[_Config], values: Mapping[str, Any], source: str) -> _Config:
+    """Rebuild a config read from a file; `source` names that file in the error.
+
+    Raises KwsError for missing or unknown fields, wrong types and non-finite numbers.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    if not isinstance(values, Mapping) or set(values) != set(fields):
+        raise KwsError(f"{source}: its {kind.__name__} does not fit this version of kws; make the file anew.")
+    for name, value in values.items():
+        wanted = {"int": int, "float": (int, float), "str": str}[str(fields[name].type)]
+        if not isinstance(value, wanted) or isinstance(value, bool) or (
+            isinstance(value, float) and not math.isfinite(value)
+        ):
+            raise KwsError(f"{source}: {kind.__name__}.{name} is {value!r}; make the file anew.")
+    return kind(**values)

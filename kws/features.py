@@ -1,0 +1,76 @@
+"""Log-mel features: the one definition that training, calibration, live detection and the C front end share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torchaudio.functional import melscale_fbanks
+
+from kws.audio import Pcm, to_float
+from kws.config import FeatureConfig
+
+CLIPS_AT_ONCE = 128
+
+
+class LogMel(nn.Module):
+    """float32 samples (..., n) in -1..1 -> float32 log-mel (..., mel_bands, frames).
+
+    Frame i is samples[i * hop : i * hop + window], times a periodic Hann window, zero-padded to fft_size;
+    power spectrum; mel weights (HTK scale, peak 1, not normalised); natural log of (energy + log_offset).
+    Nothing outside the given samples is looked at: n samples give 1 + (n - window) // hop frames.
+    """
+
+    window: Tensor
+    mel_weights: Tensor
+
+    def __init__(self, config: FeatureConfig) -> None:
+        super().__init__()
+        self.config = config
+        tables = FeatureTables.of(config)
+        self.register_buffer("window", torch.from_numpy(tables.window), persistent=False)
+        self.register_buffer("mel_weights", torch.from_numpy(tables.mel_weights), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, samples: Tensor) -> Tensor:
+        frames = samples.unfold(-1, self.config.window_samples, self.config.hop_samples)
+        spectrum = torch.fft.rfft(frames * self.window, n=self.config.fft_size)
+        power = spectrum.real.square() + spectrum.imag.square()
+        energy = power @ self.mel_weights
+        return torch.log(energy + self.config.log_offset).transpose(-1, -2).contiguous()
+
+
+def features_of_clips(pcm: Pcm, config: FeatureConfig) -> npt.NDArray[np.float32]:
+    """int16 (n, samples) -> float32 log-mel (n, 1, mel_bands, frames), the network's input."""
+    log_mel = LogMel(config)
+    parts = [
+        log_mel(torch.from_numpy(to_float(pcm[start : start + CLIPS_AT_ONCE])))
+        for start in range(0, len(pcm), CLIPS_AT_ONCE)
+    ]
+    features: npt.NDArray[np.float32] = torch.cat(parts).unsqueeze(1).numpy()
+    return features
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureTables:
+    """The constants of the front end, float32: `window` (window_samples,), `mel_weights` (fft_bins, mel_bands)."""
+
+    window: npt.NDArray[np.float32]
+    mel_weights: npt.NDArray[np.float32]
+
+    @staticmethod
+    def of(config: FeatureConfig) -> FeatureTables:
+        window = torch.hann_window(config.window_samples, periodic=True, dtype=torch.float64)
+        mel_weights = melscale_fbanks(
+            n_freqs=config.fft_bins,
+            f_min=config.mel_low_hz,
+            f_max=config.mel_high_hz,
+            n_mels=config.mel_bands,
+            sample_rate=config.sample_rate_hz,
+            norm=None,
+            mel_scale="htk",
+        )
+        return FeatureTables(window=window.to(torch.float32).numpy(), mel_weights=mel_weights.numpy())
