@@ -52,9 +52,11 @@ def fit_clip(samples: Samples, clip_samples: int) -> Samples:
 
 def to_pcm16(samples: Samples) -> Pcm:
     """float32 in -1..1 -> int16, as a 16-bit microphone would give it; louder samples clip."""
-    return np.clip(np.rint(samples * PCM16_FULL_SCALE), -32768, 32767).astype(np.int16)
+    pcm: Pcm = np.clip(np.rint(samples * PCM16_FULL_SCALE), -32768, 32767).astype(np.int16)
+    return pcm
 
 
 def to_float(pcm: Pcm) -> Samples:
     """int16 -> float32 in -1..1."""
-    return pcm.astype(np.float32) / np.float32(PCM16_FULL_SCALE)
+    samples: Samples = pcm.astype(np.float32) / np.float32(PCM16_FULL_SCALE)
+    return samples

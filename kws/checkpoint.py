@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +45,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "train": to_dict(checkpoint.train),
         "weights": {name: tensor.detach().cpu().clone() for name, tensor in checkpoint.weights.items()},
     }
+    # Into memory first: on a full disk torch's own writer raises no OSError that names the cause.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     with atomic_file(path) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(buffer.getvalue())
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -6,12 +6,16 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kws import __version__
 from kws.config import MODEL_TAUS, TrainConfig
 from kws.errors import KwsError
+
+if TYPE_CHECKING:
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -21,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _settle_environment()
     options = _parser().parse_args(argv)
     try:
-        print(f"Wrote {options.run(options)}")
+        written: Path = options.run(options)
+        print(f"Wrote {written}")
     except KwsError as error:
         return _fail(str(error))
     except OSError as error:
@@ -54,8 +59,9 @@ def _os_sentence(error: OSError) -> str:
 def _synth(options: argparse.Namespace) -> Path:
     from kws.synth import DEFAULT_WORDS, synthesize
 
-    synthesize(options.out, words=options.words or DEFAULT_WORDS, seed=options.seed)
-    return options.out
+    out: Path = options.out
+    synthesize(out, words=options.words or DEFAULT_WORDS, seed=options.seed)
+    return out
 
 
 def _train(options: argparse.Namespace) -> Path:
@@ -81,8 +87,9 @@ def _quantize(options: argparse.Namespace) -> Path:
 def _headers(options: argparse.Namespace) -> Path:
     from export.headers import render_firmware
 
-    render_firmware(options.model, options.out)
-    return options.out
+    out: Path = options.out
+    render_firmware(options.model, out)
+    return out
 
 
 def _benchmark(options: argparse.Namespace) -> Path:
@@ -100,18 +107,29 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"kws {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
 
-    synth = _command(commands, "synth", _synth, "Speak words with synthetic voices: data for trying the tool.")
-    synth.add_argument("out", type=Path, metavar="OUT", help="new folder for the clips, one folder a word")
-    synth.add_argument("--words", type=_words, metavar="A,B", help="words to speak (default: 10 commands, 10 others)")
-    synth.add_argument("--seed", type=_count, default=0, metavar="N", help="same seed, same bytes (default: 0)")
+    _add_synth(commands)
+    _add_train(commands)
+    _add_quantize(commands)
+    _add_headers(commands)
+    _add_benchmark(commands)
+    return parser
 
-    train = _command(commands, "train", _train, "Train a BC-ResNet on a folder of word folders.")
-    train.add_argument("data", type=Path, metavar="DATA", help="folder with one folder of WAV or FLAC clips a word")
-    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for checkpoint.pt, metrics.json")
-    train.add_argument(
+
+def _add_synth(commands: _Commands) -> None:
+    parser = _command(commands, "synth", _synth, "Speak words with synthetic voices: data for trying the tool.")
+    parser.add_argument("out", type=Path, metavar="OUT", help="new folder for the clips, one folder a word")
+    parser.add_argument("--words", type=_words, metavar="A,B", help="words to speak (default: 10 commands, 10 others)")
+    parser.add_argument("--seed", type=_count, default=0, metavar="N", help="same seed, same bytes (default: 0)")
+
+
+def _add_train(commands: _Commands) -> None:
+    parser = _command(commands, "train", _train, "Train a BC-ResNet on a folder of word folders.")
+    parser.add_argument("data", type=Path, metavar="DATA", help="folder with one folder of WAV or FLAC clips a word")
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for checkpoint.pt, metrics.json")
+    parser.add_argument(
         "--words", type=_words, metavar="A,B", help="keywords; other words become _unknown_ (default: every word)"
     )
-    train.add_argument(
+    parser.add_argument(
         "--model",
         choices=list(MODEL_TAUS),
         default="bcresnet-1",
@@ -119,22 +137,24 @@ def _parser() -> argparse.ArgumentParser:
         help=f"one of {', '.join(MODEL_TAUS)} (default: bcresnet-1)",
     )
     epochs = TrainConfig().epochs
-    train.add_argument(
+    parser.add_argument(
         "--epochs", type=_positive, default=epochs, metavar="N", help=f"passes over the data (default: {epochs})"
     )
-    train.add_argument("--seed", type=_count, default=0, metavar="N", help="of weights, order, noise (default: 0)")
-    train.add_argument(
+    parser.add_argument("--seed", type=_count, default=0, metavar="N", help="of weights, order, noise (default: 0)")
+    parser.add_argument(
         "--device",
         choices=["auto", "cpu", "cuda", "mps"],
         default="auto",
         help="where to compute (default: auto, a GPU if PyTorch finds one)",
     )
 
-    quantize = _command(commands, "quantize", _quantize, "Checkpoint -> ONNX -> int8 ONNX -> int8 TFLite, each proven.")
-    quantize.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="RUN/checkpoint.pt of kws train")
-    quantize.add_argument("--data", type=Path, required=True, metavar="DATA", help="the folder it was trained on")
-    quantize.add_argument("--out", type=Path, required=True, metavar="BUILD", help="folder for models and manifest")
-    quantize.add_argument(
+
+def _add_quantize(commands: _Commands) -> None:
+    parser = _command(commands, "quantize", _quantize, "Checkpoint -> ONNX -> int8 ONNX -> int8 TFLite, each proven.")
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="RUN/checkpoint.pt of kws train")
+    parser.add_argument("--data", type=Path, required=True, metavar="DATA", help="the folder it was trained on")
+    parser.add_argument("--out", type=Path, required=True, metavar="BUILD", help="folder for models and manifest")
+    parser.add_argument(
         "--calibration-clips",
         type=_positive,
         default=200,
@@ -142,20 +162,25 @@ def _parser() -> argparse.ArgumentParser:
         help="training clips that set the int8 ranges (default: 200)",
     )
 
-    headers = _command(commands, "headers", _headers, "Render the firmware folder for an int8 TFLite model.")
-    headers.add_argument("model", type=Path, metavar="MODEL", help="BUILD/model.int8.tflite of kws quantize")
-    headers.add_argument("--out", type=Path, required=True, metavar="FIRMWARE", help="folder for the firmware")
 
-    benchmark = _command(commands, "benchmark", _benchmark, "Judge float and int8 on the same test clips.")
-    benchmark.add_argument("build", type=Path, metavar="BUILD", help="folder that kws quantize wrote")
-    benchmark.add_argument("--data", type=Path, required=True, metavar="DATA", help="folder with the test clips")
-    benchmark.add_argument(
+def _add_headers(commands: _Commands) -> None:
+    parser = _command(commands, "headers", _headers, "Render the firmware folder for an int8 TFLite model.")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="BUILD/model.int8.tflite of kws quantize")
+    parser.add_argument("--out", type=Path, required=True, metavar="FIRMWARE", help="folder for the firmware")
+
+
+def _add_benchmark(commands: _Commands) -> None:
+    parser = _command(commands, "benchmark", _benchmark, "Judge float and int8 on the same test clips.")
+    parser.add_argument("build", type=Path, metavar="BUILD", help="folder that kws quantize wrote")
+    parser.add_argument("--data", type=Path, required=True, metavar="DATA", help="folder with the test clips")
+    parser.add_argument(
         "--out", type=Path, metavar="REPORT", help="folder for benchmark.json (default: the BUILD folder)"
     )
-    return parser
 
 
-def _command(commands, name, run, help_text):  # type: ignore[no-untyped-def]
+def _command(
+    commands: _Commands, name: str, run: Callable[[argparse.Namespace], Path], help_text: str
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=help_text, description=help_text)
     parser.set_defaults(run=run)
     return parser

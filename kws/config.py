@@ -13,6 +13,7 @@ from kws.errors import KwsError
 SILENCE_LABEL = "_silence_"
 UNKNOWN_LABEL = "_unknown_"
 
+_FIELD_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
 _Config = TypeVar("_Config", bound="FeatureConfig | ModelConfig | TrainConfig")
 
 
@@ -101,9 +102,8 @@ def from_dict(kind: type[_Config], values: Mapping[str, Any], source: str) -> _C
     if not isinstance(values, Mapping) or set(values) != set(fields):
         raise KwsError(f"{source}: its {kind.__name__} does not fit this version of kws; make the file anew.")
     for name, value in values.items():
-        wanted = {"int": int, "float": (int, float), "str": str}[str(fields[name].type)]
-        if not isinstance(value, wanted) or isinstance(value, bool) or (
-            isinstance(value, float) and not math.isfinite(value)
-        ):
+        wanted = _FIELD_TYPES[str(fields[name].type)]
+        is_finite = not isinstance(value, float) or math.isfinite(value)
+        if not isinstance(value, wanted) or isinstance(value, bool) or not is_finite:
             raise KwsError(f"{source}: {kind.__name__}.{name} is {value!r}; make the file anew.")
     return kind(**values)

@@ -26,7 +26,8 @@ class SubSpectralNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n, c, f, t = x.shape
-        return self.norm(x.reshape(n, c * self.sub_bands, f // self.sub_bands, t)).reshape(n, c, f, t)
+        bands: Tensor = self.norm(x.reshape(n, c * self.sub_bands, f // self.sub_bands, t))
+        return bands.reshape(n, c, f, t)
 
 
 class BroadcastedBlock(nn.Module):

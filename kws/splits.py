@@ -37,7 +37,7 @@ def split_names(root: Path, names: Iterable[str]) -> dict[str, str]:
     names = list(names)
     listed: dict[str, str] = {}
     for split, file in LIST_FILES.items():
-        listed |= {entry: split for entry in _read_list(root / file)}
+        listed |= dict.fromkeys(_read_list(root / file), split)
     if listed:
         assigned = {name: listed.get(_without_suffix(name), "training") for name in names}
         unlisted = [split for split in LIST_FILES if not (root / LIST_FILES[split]).is_file()]
@@ -65,7 +65,7 @@ def _split_by_speaker(root: Path, names: list[str], splits: tuple[str, ...]) -> 
     for position, split in enumerate(held_out):
         in_range = sum(0 <= hash_percent(s) - LOWER_PERCENT[split] < HELD_OUT_PERCENT for s in speakers)
         room = len(speakers) - len(split_of) - (len(held_out) - position)
-        split_of |= {s: split for s in ranked[len(split_of) :][: min(max(in_range, 1), room)]}
+        split_of |= dict.fromkeys(ranked[len(split_of) :][: min(max(in_range, 1), room)], split)
     return {name: split_of.get(speaker_of(name), "training") for name in names}
 
 

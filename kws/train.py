@@ -42,9 +42,7 @@ class Held:
     @staticmethod
     def of(dataset: Dataset, split: str, features: FeatureConfig, device: torch.device) -> Held:
         clips = dataset.evaluation_clips(split)
-        return Held(
-            features=torch.from_numpy(features_of_clips(clips.pcm, features)).to(device), targets=clips.targets
-        )
+        return Held(features=torch.from_numpy(features_of_clips(clips.pcm, features)).to(device), targets=clips.targets)
 
 
 def train(
@@ -88,7 +86,7 @@ def train(
 
 
 def choose_device(name: str) -> torch.device:
-    """"auto" is the GPU if there is one. Raises KwsError if the named device is not there."""
+    """ "auto" is the GPU if there is one. Raises KwsError if the named device is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -111,7 +109,7 @@ def predict(network: BCResNet, features: Tensor) -> Indices:
     """The winning class of each clip, int64 (n,), in evaluation mode."""
     network.eval()
     with torch.inference_mode():
-        parts = [network(part).argmax(dim=1).cpu() for part in features.split(CLIPS_AT_ONCE)]
+        parts = [network(part).argmax(dim=1).cpu() for part in torch.split(features, CLIPS_AT_ONCE)]
     winners: Indices = torch.cat(parts).numpy()
     return winners
 
@@ -206,7 +204,5 @@ def _metrics(network: BCResNet, labels: list[str], test: Held, features: Feature
 
 
 def _summary(dataset: Dataset) -> str:
-    counts = ", ".join(
-        f"{len(split.rows) + len(split.unknown_rows)} {name}" for name, split in dataset.splits.items()
-    )
+    counts = ", ".join(f"{len(split.rows) + len(split.unknown_rows)} {name}" for name, split in dataset.splits.items())
     return f"{len(dataset.labels)} classes ({counts} clips)"

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kws.artifact import atomic_file, atomic_folder, make_folder, read_manifest, write_json, write_manifest
+from kws.errors import KwsError
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "model.bin"
+    with atomic_file(target) as temporary:
+        temporary.write_text("first")
+        assert not target.exists()
+    with pytest.raises(RuntimeError), atomic_file(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "first"
+    assert entries(tmp_path) == ["model.bin"]
+
+
+def test_a_folder_appears_whole_or_stays_as_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "build"
+    with atomic_folder(target) as temporary:
+        (temporary / "sub").mkdir()
+        (temporary / "sub" / "a").write_text("1")
+    (target / "of the user").write_text("keep")
+    with pytest.raises(RuntimeError), atomic_folder(target) as temporary:
+        (temporary / "b").write_text("2")
+        raise RuntimeError
+    assert entries(tmp_path) == ["build", "build/of the user", "build/sub", "build/sub/a"]
+    with atomic_folder(target) as temporary:
+        (temporary / "sub").mkdir()
+        (temporary / "sub" / "a").write_text("3")
+    assert (target / "sub" / "a").read_text() == "3"
+    assert (target / "of the user").read_text() == "keep"
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(KwsError, match="taken"):
+        make_folder(tmp_path / "taken")
+    with pytest.raises(KwsError, match="taken"):
+        make_folder(tmp_path / "taken" / "below")
+
+
+def test_json_refuses_nan(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "x.json", {"accuracy": float("nan")})
+    assert entries(tmp_path) == []
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "model.onnx").write_bytes(b"model")
+    write_manifest(tmp_path, {"labels": ["نعم"]}, ["model.onnx"])
+    return tmp_path
+
+
+def test_the_manifest_describes_what_it_lies_beside(folder: Path) -> None:
+    manifest = read_manifest(folder, verify=["model.onnx"])
+    assert manifest["labels"] == ["نعم"]
+    assert manifest["files"]["model.onnx"]["bytes"] == 5
+    assert manifest["versions"]["torch"].startswith("2.11")
+
+
+def test_a_changed_a_missing_and_an_undescribed_file_are_caught(folder: Path) -> None:
+    (folder / "other").write_text("")
+    with pytest.raises(KwsError, match="does not describe other"):
+        read_manifest(folder, verify=["other"])
+    with pytest.raises(KwsError, match=r"absent: no such file"):
+        read_manifest(folder, verify=["absent"])
+    (folder / "model.onnx").write_bytes(b"Model")
+    with pytest.raises(KwsError, match="differs"):
+        read_manifest(folder, verify=["model.onnx"])
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"schema": 99}', "\x00"])
+def test_a_manifest_that_is_none_is_refused(folder: Path, content: str) -> None:
+    (folder / "manifest.json").write_text(content)
+    with pytest.raises(KwsError, match=r"manifest\.json"):
+        read_manifest(folder, verify=[])

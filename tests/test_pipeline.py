@@ -1,0 +1,153 @@
+"""The whole path through the command line, on a small synthetic data set and a model that was actually trained."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import PATH_KEYWORDS, Kws
+
+from export.build import prove
+from kws.checkpoint import load_checkpoint
+from kws.config import FeatureConfig, from_dict
+from kws.dataset import load_dataset_for
+from kws.errors import KwsError
+from kws.features import features_of_clips
+from quantize.rewrites import rewrite
+from quantize.runtimes import OnnxRuntime, TflmRuntime
+
+pytestmark = pytest.mark.slow
+
+LABELS = ["_silence_", "_unknown_", *PATH_KEYWORDS.split(",")]
+
+
+def test_training_leaves_a_checkpoint_that_loads_without_pickle_and_its_metrics(trained_run: Path) -> None:
+    assert sorted(path.name for path in trained_run.iterdir()) == ["checkpoint.pt", "metrics.json"]
+    assert torch.load(trained_run / "checkpoint.pt", weights_only=True)["labels"] == LABELS
+    metrics = json.loads((trained_run / "metrics.json").read_text())
+    assert metrics["test"]["clips"] >= 30
+    assert metrics["test"]["accuracy"] > 0.7
+    assert metrics["params"] > 9000
+    assert metrics["macs"] > 2_000_000
+
+
+def test_a_build_holds_the_three_models_and_a_manifest_with_every_proof(built: Path) -> None:
+    names = sorted(path.name for path in built.iterdir())
+    assert names == ["manifest.json", "model.int8.onnx", "model.int8.tflite", "model.onnx"]
+    manifest = json.loads((built / "manifest.json").read_text())
+    assert manifest["labels"] == LABELS
+    assert manifest["input"]["shape"] == [1, 40, 98, 1]
+    assert manifest["output"]["shape"] == [1, 6]
+    assert all(check["passed"] for check in manifest["checks"])
+    arrows = {check["name"].partition(":")[0] for check in manifest["checks"]}
+    assert len(arrows) == 4
+    for path in built.iterdir():
+        content = path.read_bytes()
+        assert str(Path.home()).encode() not in content
+        assert str(built.parent.parent).encode() not in content
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(
+    trained_run: Path, spoken: Path, built: Path, tmp_path: Path, kws: Kws
+) -> None:
+    kws("quantize", trained_run / "checkpoint.pt", "--data", spoken, "--out", tmp_path / "again")
+    for path in built.iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+
+
+def test_int8_is_as_accurate_as_float_on_unseen_speakers(built: Path, spoken: Path, tmp_path: Path, kws: Kws) -> None:
+    result = kws("benchmark", built, "--data", spoken, "--out", tmp_path / "report")
+    report = json.loads((tmp_path / "report" / "benchmark.json").read_text())
+    assert report["accuracy"]["float"] > 0.7
+    assert abs(report["accuracy"]["int8"] - report["accuracy"]["float"]) <= 0.03
+    assert report["agreement"] >= 0.95
+    assert report["sqnr_db"] > 15
+    assert report["clips"] >= 30
+    assert report["model_bytes"] == (built / "model.int8.tflite").stat().st_size
+    assert 20_000 < report["arena_bytes"] < 200_000
+    assert f"{report['accuracy']['int8']:.2%}" in result.stdout
+    assert result.stdout.splitlines()[-1] == f"Wrote {tmp_path / 'report' / 'benchmark.json'}"
+
+
+def test_benchmark_and_training_agree_on_the_float_accuracy(
+    built: Path, trained_run: Path, spoken: Path, tmp_path: Path, kws: Kws
+) -> None:
+    kws("benchmark", built, "--data", spoken, "--out", tmp_path)
+    report = json.loads((tmp_path / "benchmark.json").read_text())
+    metrics = json.loads((trained_run / "metrics.json").read_text())
+    assert report["clips"] == metrics["test"]["clips"]
+    assert report["accuracy"]["float"] == pytest.approx(metrics["test"]["accuracy"], abs=1e-9)
+
+
+def test_headers_give_a_complete_firmware_folder(built: Path, tmp_path: Path, kws: Kws) -> None:
+    result = kws("headers", built / "model.int8.tflite", "--out", tmp_path / "firmware")
+    assert result.stdout.splitlines()[-1] == f"Wrote {tmp_path / 'firmware'}"
+    assert (tmp_path / "firmware" / "CMakeLists.txt").is_file()
+    assert (tmp_path / "firmware" / "src" / "main.cc").is_file()
+    assert list((tmp_path / "firmware" / "generated").glob("*.h"))
+
+
+def test_a_wrong_scale_in_the_device_model_fails_the_proof(
+    built: Path, trained_run: Path, spoken: Path, tmp_path: Path
+) -> None:
+    checkpoint = load_checkpoint(trained_run / "checkpoint.pt")
+    folder = tmp_path / "build"
+    shutil.copytree(built, folder)
+    qdq = onnx.load(folder / "model.int8.onnx")
+    scales = {node.input[1] for node in qdq.graph.node if node.op_type == "QuantizeLinear"}
+    wrong = sorted(i.name for i in qdq.graph.initializer if i.name in scales)[len(scales) // 2]
+    for initializer in qdq.graph.initializer:
+        if initializer.name == wrong:
+            value = onnx.numpy_helper.to_array(initializer) * np.float32(1.5)
+            initializer.CopyFrom(onnx.numpy_helper.from_array(value.astype(np.float32), wrong))
+    (folder / "model.int8.onnx").write_bytes(qdq.SerializeToString())
+    dataset = load_dataset_for(checkpoint.labels, spoken, checkpoint.features)
+    features = features_of_clips(dataset.evaluation_clips("validation").pcm, checkpoint.features)
+    rewritten = rewrite(onnx.load(folder / "model.onnx"))
+    prove(checkpoint, rewritten, built, features)
+    with pytest.raises(KwsError, match="QDQ ONNX -> TFLM"):
+        prove(checkpoint, rewritten, folder, features)
+
+
+def test_the_qdq_graph_and_the_device_answer_real_clips_alike_and_not_always_the_same(
+    built: Path, spoken: Path
+) -> None:
+    manifest = json.loads((built / "manifest.json").read_text())
+    config = from_dict(FeatureConfig, manifest["features"], "manifest.json")
+    dataset = load_dataset_for(manifest["labels"], spoken, config)
+    features = features_of_clips(dataset.evaluation_clips("testing").pcm, config)
+    device = TflmRuntime(built / "model.int8.tflite")
+    on_device, simulated = device(features), device.output.quantize(OnnxRuntime(built / "model.int8.onnx")(features))
+    assert len(set(on_device.argmax(axis=1).tolist())) >= 4
+    assert np.mean(np.abs(on_device.astype(int) - simulated) <= 1) >= 0.99
+
+
+def test_a_changed_model_is_caught_before_it_is_judged(built: Path, spoken: Path, tmp_path: Path, kws: Kws) -> None:
+    shutil.copytree(built, tmp_path / "build")
+    model = tmp_path / "build" / "model.int8.tflite"
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    for arguments in (
+        ["benchmark", tmp_path / "build", "--data", spoken],
+        ["headers", model, "--out", tmp_path / "firmware"],
+    ):
+        result = kws(*arguments, check=False)
+        assert result.returncode == 1
+        assert "differs from what manifest.json" in result.stderr
+    assert not (tmp_path / "firmware").exists()
+
+
+def test_a_label_set_that_does_not_match_the_data_is_one_sentence(
+    built: Path, spoken: Path, tmp_path: Path, kws: Kws
+) -> None:
+    shutil.copytree(spoken, tmp_path / "data", ignore=shutil.ignore_patterns("bed", "cat"))
+    result = kws("benchmark", built, "--data", tmp_path / "data", "--out", tmp_path, check=False)
+    assert result.returncode == 1
+    assert "was trained for _silence_, _unknown_, yes" in result.stderr
+    assert "Traceback" not in result.stderr
