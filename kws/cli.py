@@ -57,10 +57,12 @@ def _os_sentence(error: OSError) -> str:
 
 
 def _synth(options: argparse.Namespace) -> Path:
+    from kws.progress import bar
     from kws.synth import DEFAULT_WORDS, synthesize
 
     out: Path = options.out
-    synthesize(out, words=options.words or DEFAULT_WORDS, seed=options.seed)
+    with bar("Speaking") as progress:
+        synthesize(out, words=options.words or DEFAULT_WORDS, seed=options.seed, progress=progress)
     return out
 
 

@@ -63,5 +63,5 @@ def test_temporal_dilation_doubles_from_stage_to_stage() -> None:
 
 
 def test_a_model_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(KwsError, match="bcresnet-1, bcresnet-1.5"):
+    with pytest.raises(KwsError, match=r"bcresnet-1, bcresnet-1\.5"):
         ModelConfig(name="bcresnet-7", classes=12)
