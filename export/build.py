@@ -23,6 +23,7 @@ from kws.progress import note
 from quantize.affine import FloatArray
 from quantize.calibration import calibrate
 from quantize.compare import Check, check_device, check_export, check_kernels, check_rewrite, require
+from quantize.device_rounding import round_as_device
 from quantize.qdq import quantize_model
 from quantize.rewrites import rewrite
 from quantize.runtimes import Int8Runtime, OnnxRuntime, TfliteReferenceRuntime, TflmRuntime
@@ -50,8 +51,8 @@ def build(checkpoint_path: Path, data: Path, out: Path, *, calibration_clips: in
         rewritten = rewrite(float_model)
         note(f"Calibrating on {len(calibration)} clips.")
         qdq = quantize_model(rewritten, calibrate(rewritten, calibration))
-        (folder / QDQ_ONNX).write_bytes(qdq.SerializeToString(deterministic=True))
         (folder / INT8_TFLITE).write_bytes(to_tflite(lower(qdq)))
+        (folder / QDQ_ONNX).write_bytes(round_as_device(qdq).SerializeToString(deterministic=True))
         proof = proof_features(dataset, checkpoint)
         checks, device = prove(checkpoint, rewritten, folder, proof)
         fields = _manifest_fields(checkpoint, checkpoint_path, device, checks) | {

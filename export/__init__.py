@@ -1,0 +1,1 @@
+"""Export: checkpoint -> ONNX, QDQ ONNX -> TFLite, TFLite -> firmware headers."""

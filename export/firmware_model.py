@@ -1,0 +1,155 @@
+"""An int8 TFLite file and the manifest beside it, read and held against each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export import cgen
+from export.tflite_reader import TensorFacts, parse_tflite
+from kws.artifact import MANIFEST_NAME, read_manifest
+from kws.config import FeatureConfig, from_dict
+from kws.errors import KwsError
+
+MAX_FFT_SIZE = 8192
+MAX_MEL_BANDS = 256
+MAX_FRAMES = 4096
+MAX_SAMPLE_RATE_HZ = 192_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Int8Tensor:
+    """Shape and per-tensor quantization of an int8 input or output: real = scale * (int8 - zero_point)."""
+
+    shape: tuple[int, ...]
+    scale: float
+    zero_point: int
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirmwareModel:
+    """What the firmware needs to know of a model; shapes and scales are the .tflite's own.
+
+    `registrations` are the methods of TFLM's MicroMutableOpResolver for the ops of the model.
+    """
+
+    name: str
+    data: bytes
+    registrations: list[str]
+    input: Int8Tensor
+    output: Int8Tensor
+    labels: list[str]
+    features: FeatureConfig
+
+
+def read_firmware_model(model: Path) -> FirmwareModel:
+    """Read the int8 TFLite file `model` and the manifest beside it.
+
+    The input must be (1, mel_bands, frames, 1), the output one logit a label.
+    Raises KwsError if either is missing or damaged, or if they disagree.
+    """
+    manifest = read_manifest(model.parent, verify=[model.name])
+    manifest_name = str(model.parent / MANIFEST_NAME)
+    data = model.read_bytes()
+    facts = parse_tflite(data, source=str(model))
+    found = FirmwareModel(
+        name=model.name,
+        data=data,
+        registrations=cgen.op_registrations(facts.ops, source=str(model)),
+        input=_int8_tensor(facts.input, "input", str(model)),
+        output=_int8_tensor(facts.output, "output", str(model)),
+        labels=_labels(manifest.get("labels"), manifest_name),
+        features=_features(manifest.get("features"), manifest_name),
+    )
+    _check_tensor(found.input, manifest.get("input"), "input", model)
+    _check_tensor(found.output, manifest.get("output"), "output", model)
+    _check_fit(found, model)
+    return found
+
+
+def _int8_tensor(tensor: TensorFacts, which: str, source: str) -> Int8Tensor:
+    remedy = "give the int8 model that kws quantize wrote"
+    if tensor.dtype != "INT8":
+        raise KwsError(f"{source}: its {which} is {tensor.dtype}, not INT8; {remedy}.")
+    if tensor.scale is None or tensor.zero_point is None or not -128 <= tensor.zero_point <= 127:
+        raise KwsError(f"{source}: its {which} has no int8 scale and zero point; {remedy}.")
+    return Int8Tensor(shape=tensor.shape, scale=tensor.scale, zero_point=tensor.zero_point)
+
+
+def _labels(labels: Any, source: str) -> list[str]:
+    remedy = "run kws quantize again"
+    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) and label for label in labels):
+        raise KwsError(f"{source}: its labels are not a list of words; {remedy}.")
+    if len(set(labels)) != len(labels):
+        raise KwsError(f"{source}: the same label stands there twice; {remedy}.")
+    for label in labels:
+        try:
+            cgen.c_string(label)
+        except ValueError as error:
+            raise KwsError(f"{source}: the label {label!r} cannot be a C string ({error}); {remedy}.") from error
+    return labels
+
+
+def _features(values: Any, source: str) -> FeatureConfig:
+    """The manifest's FeatureConfig, checked for what the C front end can do. Raises KwsError."""
+    config = from_dict(FeatureConfig, values, source)
+    demands = {
+        f"sample_rate_hz in 1 .. {MAX_SAMPLE_RATE_HZ}": 1 <= config.sample_rate_hz <= MAX_SAMPLE_RATE_HZ,
+        f"fft_size a power of two in 4 .. {MAX_FFT_SIZE}": 4 <= config.fft_size <= MAX_FFT_SIZE
+        and config.fft_size.bit_count() == 1,
+        "window_samples in 1 .. fft_size": 1 <= config.window_samples <= config.fft_size,
+        "hop_samples in 1 .. window_samples": 1 <= config.hop_samples <= config.window_samples,
+        f"mel_bands in 1 .. {MAX_MEL_BANDS}": 1 <= config.mel_bands <= MAX_MEL_BANDS,
+        "mel_low_hz below mel_high_hz, up to half the sample rate": 0
+        <= config.mel_low_hz
+        < config.mel_high_hz
+        <= config.sample_rate_hz / 2,
+        "a positive log_offset": float(np.float32(config.log_offset)) > 0,
+    }
+    for demand, met in demands.items():
+        if not met:
+            raise KwsError(f"{source}: its features must have {demand}; run kws quantize again.")
+    if not 1 <= config.frames <= MAX_FRAMES:
+        raise KwsError(f"{source}: a clip of its features has {config.frames} frames; run kws quantize again.")
+    return config
+
+
+def _check_tensor(tensor: Int8Tensor, described: Any, which: str, model: Path) -> None:
+    """Raises KwsError unless the manifest's shape, scale (as float32) and zero point are the model's."""
+    fields = described if isinstance(described, Mapping) else {}
+    scale = fields.get("scale")
+    agrees = (
+        fields.get("shape") == list(tensor.shape)
+        and isinstance(scale, int | float)
+        and np.float32(scale) == np.float32(tensor.scale)
+        and fields.get("zero_point") == tensor.zero_point
+    )
+    if not agrees:
+        raise KwsError(
+            f"{model}: its {which} is {list(tensor.shape)} with scale {tensor.scale:.9g} and zero point "
+            f"{tensor.zero_point}, which is not what {MANIFEST_NAME} beside it says; run kws quantize again."
+        )
+
+
+def _check_fit(found: FirmwareModel, model: Path) -> None:
+    """Raises KwsError unless the features fit the input, and the labels the output."""
+    wanted = (1, found.features.mel_bands, found.features.frames, 1)
+    if found.input.shape != wanted:
+        raise KwsError(
+            f"{model}: its input {list(found.input.shape)} is not the {list(wanted)} that {MANIFEST_NAME} describes; "
+            "run kws quantize again."
+        )
+    if found.output.shape[-1:] != (found.output.elements,) or found.output.elements != len(found.labels):
+        raise KwsError(
+            f"{model}: its output {list(found.output.shape)} does not fit the {len(found.labels)} labels of "
+            f"{MANIFEST_NAME}; run kws quantize again."
+        )

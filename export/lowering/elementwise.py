@@ -1,0 +1,95 @@
+"""Add, Mul, Relu, Sigmoid and Softmax."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from export.graph import Add, Logistic, Mul, Relu, Softmax, Tensor
+from export.lowering.context import Context, nhwc_axis, to_nhwc
+from export.lowering.limits import INT8_SPAN, require_accumulator, require_probability
+from export.lowering.qdq import REMEDY, Node
+from kws.errors import KwsError
+
+# The ADD kernel shifts its operands left by 20 bits. SOFTMAX counts in steps of 2**-26. LOGISTIC takes every input for
+# saturated, zero too, once one step is 8 or more.
+_ADD_HEADROOM = 2.0**20
+_SOFTMAX_RESOLUTION = 2.0**-26
+_LOGISTIC_MAX_SCALE = 8.0
+
+
+def lower_add(context: Context, node: Node) -> None:
+    """Add of two activations, or of one and a constant, broadcast -> ADD."""
+    operands, shape = _operands(context, node)
+    output = context.model.quantized_output(node, may_fuse=True)
+    largest = max(float(operand.affine.scale) for operand in operands)
+    if 2.0 * largest >= _ADD_HEADROOM * float(output.affine.scale):
+        raise KwsError(
+            f"{node}: its output scale is far too small for its inputs; look for a dead output in calibration."
+        )
+    context.emit(Add(activation=output.activation), operands, shape, output)
+
+
+def lower_mul(context: Context, node: Node) -> None:
+    """Mul of two activations, or of one and a constant, broadcast -> MUL."""
+    operands, shape = _operands(context, node)
+    output = context.model.quantized_output(node, may_fuse=True)
+    scales = [float(operand.affine.scale) for operand in operands]
+    require_accumulator(node, INT8_SPAN**2, scales[0] * scales[1] / float(output.affine.scale))
+    context.emit(Mul(activation=output.activation), operands, shape, output)
+
+
+def lower_relu(context: Context, node: Node) -> None:
+    """A Relu that no op in front of it could take in -> RELU."""
+    x, output = context.activation(node, 0), context.model.quantized_output(node, may_fuse=False)
+    require_accumulator(node, INT8_SPAN, float(x.affine.scale) / float(output.affine.scale))
+    context.emit(Relu(), [x], x.shape, output)
+
+
+def lower_sigmoid(context: Context, node: Node) -> None:
+    """Sigmoid -> LOGISTIC."""
+    x, output = context.activation(node, 0), context.model.quantized_output(node, may_fuse=False)
+    require_probability(node, output)
+    if float(x.affine.scale) >= _LOGISTIC_MAX_SCALE:
+        raise KwsError(f"{node}: the scale of its input is too large; look for an outlier in calibration.")
+    context.emit(Logistic(), [x], x.shape, output)
+
+
+def lower_softmax(context: Context, node: Node) -> None:
+    """Softmax over channels -> SOFTMAX."""
+    x, output = context.activation(node, 0), context.model.quantized_output(node, may_fuse=False)
+    require_probability(node, output)
+    rank = len(x.shape)
+    if nhwc_axis(node, rank, int(node.attributes.get("axis", -1))) != rank - 1:
+        raise KwsError(f"{node}: softmax is supported over channels only; change its axis.")
+    if float(x.affine.scale) <= _SOFTMAX_RESOLUTION:
+        raise KwsError(f"{node}: the scale of its input is too small; look for a dead output in calibration.")
+    context.emit(Softmax(), [x], x.shape, output)
+
+
+def _operands(context: Context, node: Node) -> tuple[list[Tensor], tuple[int, ...]]:
+    """Both operands in NHWC and of equal rank, and the shape they broadcast to."""
+    ranks = {len(context.values[name].shape) for name in node.inputs if name in context.values}
+    if not ranks:
+        raise KwsError(f"{node}: both operands are constants; fold constants before lowering.")
+    rank = max(ranks)
+    operands = [_operand(context, node, index, rank) for index in (0, 1)]
+    try:
+        shape = np.broadcast_shapes(*(operand.shape for operand in operands))
+    except ValueError as error:
+        raise KwsError(f"{node}: its operands do not broadcast; change the model.") from error
+    return operands, shape
+
+
+def _operand(context: Context, node: Node, index: int, rank: int) -> Tensor:
+    name = node.inputs[index]
+    if name not in context.quantized_constants:
+        tensor = context.activation(node, index)
+        if len(tensor.shape) != rank:
+            raise KwsError(f"{node}: its operands differ in rank; reshape one of them.")
+        return tensor
+    constant = context.quantized_constants[name]
+    values, affine = constant.values, constant.affine
+    if values.dtype != np.int8 or affine.axis is not None or values.ndim > rank:
+        raise KwsError(f"{node}: its constant operand must be int8 with one scale; {REMEDY}.")
+    aligned = values.reshape((1,) * (rank - values.ndim) + values.shape)
+    return context.add_constant(f"{node.outputs[0]}/operand_{index}", to_nhwc(aligned), affine)

@@ -1,0 +1,64 @@
+"""Means and pools."""
+
+from __future__ import annotations
+
+from export.graph import AveragePool2D, MaxPool2D, Mean
+from export.lowering.context import Context, nhwc_axis
+from export.lowering.limits import INT8_SPAN, require_accumulator, require_equal_affine
+from export.lowering.qdq import REMEDY, Node
+from export.lowering.window import Window
+from kws.errors import KwsError
+
+_HEIGHT, _WIDTH = 1, 2
+
+
+def lower_reduce_mean(context: Context, node: Node) -> None:
+    """ReduceMean over H, W or both -> MEAN."""
+    axes = context.model.constant_ints(node, 1) if node.optional_input(1) else node.ints("axes", ())
+    _mean(context, node, axes, keep_dims=node.attributes.get("keepdims", 1) == 1)
+
+
+def lower_global_average_pool(context: Context, node: Node) -> None:
+    """GlobalAveragePool -> MEAN over H and W."""
+    _mean(context, node, (2, 3), keep_dims=True)
+
+
+def lower_average_pool(context: Context, node: Node) -> None:
+    """AveragePool over the values inside -> AVERAGE_POOL_2D."""
+    if node.attributes.get("count_include_pad", 0) and any(node.ints("pads", ())):
+        raise KwsError(f"{node}: an average that counts padding is not supported; set count_include_pad to 0.")
+    _pool(context, node, AveragePool2D)
+
+
+def lower_max_pool(context: Context, node: Node) -> None:
+    """MaxPool -> MAX_POOL_2D."""
+    _pool(context, node, MaxPool2D)
+
+
+def _mean(context: Context, node: Node, onnx_axes: tuple[int, ...], keep_dims: bool) -> None:
+    x, output = context.image(node, 0), context.model.quantized_output(node, may_fuse=False)
+    axes = tuple(sorted({nhwc_axis(node, 4, axis) for axis in onnx_axes}))
+    if not axes or not set(axes) <= {_HEIGHT, _WIDTH} or not (keep_dims or len(axes) == 2):
+        raise KwsError(f"{node}: means are supported over height and width only; change the model.")
+    elements = 1
+    for axis in axes:
+        elements *= x.shape[axis]
+    require_accumulator(node, INT8_SPAN * elements, float(x.affine.scale) / float(output.affine.scale))
+    kept = tuple(1 if axis in axes else size for axis, size in enumerate(x.shape))
+    shape = kept if keep_dims else (1, x.shape[3])
+    context.emit(Mean(axes=axes, keep_dims=keep_dims), [x], shape, output)
+
+
+def _pool(context: Context, node: Node, kind: type[AveragePool2D] | type[MaxPool2D]) -> None:
+    x, output = context.image(node, 0), context.model.quantized_output(node, may_fuse=True)
+    require_equal_affine(node, [x], output)
+    kernel = node.ints("kernel_shape", ())
+    if len(kernel) != 2:
+        raise KwsError(f"{node}: only two-dimensional pools are supported; change the model.")
+    window, size = Window.of(node, (kernel[0], kernel[1])), (x.shape[_HEIGHT], x.shape[_WIDTH])
+    padding = window.padding(size)
+    if padding is None or window.dilation != (1, 1):
+        raise KwsError(f"{node}: its pads are neither none nor those of SAME, or it is dilated; {REMEDY}.")
+    height, width = window.output_size(node, size)
+    attributes = kind(window=window.kernel, stride=window.stride, padding=padding, activation=output.activation)
+    context.emit(attributes, [x], (1, height, width, x.shape[3]), output)

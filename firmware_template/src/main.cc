@@ -1,0 +1,71 @@
+// Audio in -> log-mel frames -> int8 window -> model -> posteriors out.
+
+#include <stdint.h>
+
+#include "feature_params.h"
+#include "frontend.h"
+#include "inference.h"
+#include "platform.h"
+
+namespace {
+
+// The model looks at its window every so many frames, so that consecutive windows overlap.
+constexpr uint32_t kInferenceStrideFrames = 10;
+
+KwsFrontend frontend;
+
+bool InferenceIsDue() {
+  return frontend.frame_ready != 0 && frontend.frame_count >= kFrames &&
+         (frontend.frame_count - kFrames) % kInferenceStrideFrames == 0;
+}
+
+uint32_t StreamMs() {
+  const uint64_t samples = (uint64_t{frontend.frame_count} - 1) * kHopSamples + kWindowSamples;
+  return static_cast<uint32_t>(samples * 1000 / kSampleRateHz);
+}
+
+KwsInferenceStatus Classify() {
+  float posteriors[kLabelCount];
+  const uint32_t start_us = platform_time_us();
+  kws_frontend_write_input(&frontend, kws_inference_input());
+  const KwsInferenceStatus status = kws_inference_run(posteriors);
+  if (status == kKwsInferenceOk) {
+    const PlatformEvent event = {StreamMs(), platform_time_us() - start_us, posteriors};
+    platform_emit(&event);
+  }
+  return status;
+}
+
+KwsInferenceStatus Hear(const int16_t *samples, int32_t count) {
+  for (int32_t taken = 0; taken < count;) {
+    taken += kws_frontend_push(&frontend, samples + taken, count - taken);
+    if (InferenceIsDue()) {
+      const KwsInferenceStatus status = Classify();
+      if (status != kKwsInferenceOk) {
+        return status;
+      }
+    }
+  }
+  return kKwsInferenceOk;
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+  if (platform_open(argc, argv) != 0) {
+    return 1;
+  }
+  kws_frontend_reset(&frontend);
+  KwsInferenceStatus status = kws_inference_init();
+  int32_t count = 1;
+  while (status == kKwsInferenceOk && count > 0) {
+    int16_t samples[kHopSamples];
+    count = platform_read_audio(samples, kHopSamples);
+    status = Hear(samples, count);
+  }
+  if (status != kKwsInferenceOk) {
+    platform_report_error(kws_inference_status_text(status));
+    return 1;
+  }
+  return count < 0 ? 1 : 0;
+}

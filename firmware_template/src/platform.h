@@ -1,0 +1,41 @@
+/* What a board has to offer. One implementation a board, in platform/NAME/. */
+
+#ifndef KWS_SRC_PLATFORM_H_
+#define KWS_SRC_PLATFORM_H_
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct PlatformEvent {
+  /* End of the window that was classified, counted from the first sample. */
+  uint32_t stream_ms;
+  /* How long the inference took. */
+  uint32_t inference_us;
+  /* kLabelCount probabilities. */
+  const float *posteriors;
+} PlatformEvent;
+
+/* Starts audio. Returns 0, or non-zero after it has said what is wrong. A board ignores the arguments. */
+int platform_open(int argc, char **argv);
+
+/* Waits for `count` samples, 16-bit mono at kSampleRateHz. Returns how many came, fewer at the end of the
+ * stream, then 0; negative after an error, which it has reported. */
+int32_t platform_read_audio(int16_t *samples, int32_t count);
+
+/* Time since some moment in the past; wraps around. */
+uint32_t platform_time_us(void);
+
+/* Hands out the result of one inference. */
+void platform_emit(const PlatformEvent *event);
+
+/* Tells what went wrong. */
+void platform_report_error(const char *message);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* KWS_SRC_PLATFORM_H_ */

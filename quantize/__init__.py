@@ -1,0 +1,1 @@
+"""Post-training quantization: float ONNX -> int8 QDQ ONNX. Imports kws, never export."""

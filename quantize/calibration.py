@@ -1,0 +1,205 @@
+"""Value ranges of all activations, measured on calibration clips and cut where int8 needs less.
+
+A method is a function of `activations`, which yields every tensor clip by clip; `min_max` is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
+
+from kws.errors import KwsError
+
+FloatArray = npt.NDArray[np.float32]
+
+SHARED_SCALE_OPS = frozenset({"Slice", "Concat", "Pad", "AveragePool", "MaxPool", "Flatten", "Reshape", "Squeeze"})
+
+
+@dataclass(frozen=True)
+class Range:
+    """Smallest and largest value of a tensor."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelRange:
+    """Smallest and largest value of a tensor in each channel (axis 1), e.g. (1, channels, 1, 1)."""
+
+    low: FloatArray
+    high: FloatArray
+
+    @staticmethod
+    def of(array: FloatArray) -> ChannelRange:
+        others = tuple(axis for axis in range(array.ndim) if axis != 1)
+        return ChannelRange(array.min(axis=others, keepdims=True), array.max(axis=others, keepdims=True))
+
+    @property
+    def whole(self) -> Range:
+        return Range(float(self.low.min()), float(self.high.max()))
+
+    def union(self, other: ChannelRange) -> ChannelRange:
+        return ChannelRange(np.minimum(self.low, other.low), np.maximum(self.high, other.high))
+
+
+def calibrate(model: onnx.ModelProto, features: FloatArray) -> dict[str, Range]:
+    """The range of every activation of a rewritten float `model`, by tensor name.
+
+    `features` are float32 (clips, 1, mel_bands, frames). Tensors that share a scale on the device (the inputs and
+    outputs of SHARED_SCALE_OPS) share a range. Raises KwsError if there are no clips, they do not fit the input of
+    the model, or weights or activations hold NaN or infinity.
+    """
+    seen = min_max(activations(model, features))
+    whole = {name: channels.whole for name, channels in seen.items()}
+    return cut_below_relu(model, shared_ranges(model, whole), seen)
+
+
+def activations(model: onnx.ModelProto, features: FloatArray) -> Iterator[dict[str, FloatArray]]:
+    """The input and all node outputs of `model` for each clip of `features`, one clip in memory at a time."""
+    _require_finite_weights(model)
+    name, shape = _input_of(model)
+    if features.shape[1:] != shape[1:] or not len(features):
+        raise KwsError(
+            f"The calibration set has shape {features.shape}; give at least one clip of shape {shape[1:]} (float32)."
+        )
+    session, outputs = _session(model)
+    for index, clip in enumerate(features):
+        values = {name: clip[None]} | dict(zip(outputs, session.run(outputs, {name: clip[None]}), strict=True))
+        for tensor, array in values.items():
+            if not np.isfinite(array).all():
+                raise KwsError(
+                    f"Calibration clip {index} makes NaN or infinity in tensor {tensor!r}; "
+                    "take that clip out, or train the model again."
+                )
+        yield values
+
+
+def min_max(clips: Iterator[dict[str, FloatArray]]) -> dict[str, ChannelRange]:
+    """What each tensor reaches over all clips, by channel."""
+    ranges: dict[str, ChannelRange] = {}
+    for clip in clips:
+        for name, array in clip.items():
+            seen = ChannelRange.of(array)
+            ranges[name] = ranges[name].union(seen) if name in ranges else seen
+    return ranges
+
+
+def shared_ranges(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> dict[str, Range]:
+    """`ranges`, with the union in place of each member's range in every group of tensors that share a scale."""
+    shared = dict(ranges)
+    for group in shared_scale_groups(model):
+        members = [ranges[name] for name in group if name in ranges]
+        if members:
+            union = Range(min(member.low for member in members), max(member.high for member in members))
+            shared.update(dict.fromkeys(group, union))
+    return shared
+
+
+def cut_below_relu(
+    model: onnx.ModelProto, ranges: Mapping[str, Range], seen: Mapping[str, ChannelRange]
+) -> dict[str, Range]:
+    """`ranges` without what a ReLU hides, going by what each channel was `seen` to reach.
+
+    A tensor that only feeds an Add with a ReLU right behind needs nothing below minus the other operand's maximum
+    (in the same channel): anything lower is zero afterwards. Exact in float; about 3 dB of logit SQNR on BC-ResNet-1.
+    """
+    cut = dict(ranges)
+    readers = readers_by_tensor(model)
+    group_of = {name: group for group in shared_scale_groups(model) for name in group}
+    for addition in model.graph.node:
+        if addition.op_type != "Add" or [node.op_type for node in readers[addition.output[0]]] != ["Relu"]:
+            continue
+        for name, other in (addition.input, reversed(addition.input)):
+            group = group_of.get(name, (name,))
+            if name in seen and other in seen and _read_only_by(addition, group, readers):
+                hidden = float(np.maximum(seen[name].low, -np.maximum(seen[other].high, 0.0)).min())
+                low = min(max(ranges[name].low, hidden), ranges[name].high)
+                cut.update(dict.fromkeys(group, Range(low, ranges[name].high)))
+    return cut
+
+
+def shared_scale_groups(model: onnx.ModelProto) -> list[tuple[str, ...]]:
+    """Groups (of two or more) of activations that ops that only move values tie to one scale."""
+    activation_names = {output for node in model.graph.node for output in node.output} | {_input_of(model)[0]}
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while (above := parent.setdefault(name, name)) != name:
+            name = above
+        return name
+
+    for node in model.graph.node:
+        if node.op_type in SHARED_SCALE_OPS:
+            for name in (*node.input, *node.output):
+                if name in activation_names:
+                    parent[root(name)] = root(node.output[0])
+    groups: dict[str, list[str]] = {}
+    for name in parent:
+        groups.setdefault(root(name), []).append(name)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def readers_by_tensor(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
+    """The nodes that read each tensor; the model's outputs are read by an extra, empty node."""
+    readers: dict[str, list[onnx.NodeProto]] = {output.name: [onnx.NodeProto()] for output in model.graph.output}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return readers
+
+
+def _read_only_by(node: onnx.NodeProto, group: Sequence[str], readers: Mapping[str, Sequence[onnx.NodeProto]]) -> bool:
+    """Whether `node` alone reads the tensors of `group`, apart from ops inside it that a lower bound passes through."""
+    inside, passing = set(group), SHARED_SCALE_OPS - {"AveragePool"}
+    outer = [
+        reader
+        for name in group
+        for reader in readers.get(name, ())
+        if not (reader.op_type in passing and set(reader.output) <= inside)
+    ]
+    return [list(reader.output) for reader in outer] == [list(node.output)]
+
+
+def _input_of(model: onnx.ModelProto) -> tuple[str, tuple[int, ...]]:
+    """Name and shape of the one input. Raises KwsError if there is another number of them."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    if len(inputs) != 1:
+        raise KwsError(f"The ONNX model has {len(inputs)} inputs; give a model with one.")
+    return inputs[0].name, tuple(dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim)
+
+
+def _require_finite_weights(model: onnx.ModelProto) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and not np.isfinite(numpy_helper.to_array(tensor)).all():
+            raise KwsError(f"The weights {tensor.name!r} hold NaN or infinity; train the model again.")
+
+
+def _session(model: onnx.ModelProto) -> tuple[Any, list[str]]:
+    """An onnxruntime session for `model` that also puts out all its float activations, and their names."""
+    import onnxruntime
+
+    probe = onnx.shape_inference.infer_shapes(model)
+    float_values = {
+        value.name: value
+        for value in (*probe.graph.value_info, *model.graph.output)
+        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    }
+    del probe.graph.output[:]
+    outputs = [name for node in model.graph.node for name in node.output if name in float_values]
+    probe.graph.output.extend(float_values[name] for name in outputs)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise KwsError(f"onnxruntime cannot run the model ({reason}); look for unsupported ops in it.") from error
+    return session, outputs

@@ -1,0 +1,137 @@
+"""The proof that every conversion gives: what comes out compared with what went in, against a stated tolerance.
+
+Arrays of logits are (clips, classes); a check of an arrow is a `Check`, and `require` fails past its tolerance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kws.errors import KwsError
+from kws.metrics import agreement, pair
+from quantize.affine import Int8Array
+
+EXPORT_MAX_LOGIT_DIFFERENCE = 1e-4
+REWRITE_MAX_LOGIT_DIFFERENCE = 1e-3
+KERNELS_MAX_STEPS = 1
+DEVICE_MIN_SHARE_WITHIN_ONE_STEP = 0.99
+DEVICE_MIN_AGREEMENT = 0.99
+
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDifferences:
+    """How two int8 tensors differ: shares (0..1) of values that are equal and within one step, and the largest."""
+
+    share_equal: float
+    share_within_one_step: float
+    max_steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One figure of one arrow. `sentence` says what was compared, found and wanted."""
+
+    name: str
+    value: float
+    tolerance: float
+    passed: bool
+    sentence: str
+
+
+def max_abs_difference(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+    first, second = pair(a, b)
+    return float(np.abs(first - second).max())
+
+
+def step_differences(a: Int8Array, b: Int8Array) -> StepDifferences:
+    """Differences of two int8 arrays of one shape, in quantization steps. Raises KwsError if they are not int8."""
+    if np.asarray(a).dtype != np.int8 or np.asarray(b).dtype != np.int8:
+        raise KwsError("Steps can only be counted between int8 tensors; quantize both.")
+    first, second = pair(a, b)
+    steps = np.abs(first - second)
+    return StepDifferences(
+        share_equal=float(np.mean(steps == 0)),
+        share_within_one_step=float(np.mean(steps <= 1)),
+        max_steps=int(steps.max()),
+    )
+
+
+def check_export(torch_logits: Logits, onnx_logits: Logits) -> list[Check]:
+    """torch against float ONNX."""
+    return [
+        _at_most(
+            "torch -> float ONNX",
+            "largest logit difference",
+            max_abs_difference(torch_logits, onnx_logits),
+            EXPORT_MAX_LOGIT_DIFFERENCE,
+        )
+    ]
+
+
+def check_rewrite(onnx_logits: Logits, rewritten_logits: Logits) -> list[Check]:
+    """Float ONNX against the rewritten float ONNX."""
+    return [
+        _at_most(
+            "float ONNX -> rewritten ONNX",
+            "largest logit difference",
+            max_abs_difference(onnx_logits, rewritten_logits),
+            REWRITE_MAX_LOGIT_DIFFERENCE,
+        )
+    ]
+
+
+def check_kernels(reference_logits: Int8Array, tflm_logits: Int8Array) -> list[Check]:
+    """TFLite reference kernels against TensorFlow Lite Micro, on the same flatbuffer."""
+    steps = step_differences(reference_logits, tflm_logits).max_steps
+    return [_at_most("TFLite reference -> TFLM", "largest logit difference in int8 steps", steps, KERNELS_MAX_STEPS)]
+
+
+def check_device(qdq_logits: Int8Array, tflm_logits: Int8Array) -> list[Check]:
+    """QDQ ONNX under onnxruntime against TensorFlow Lite Micro, both int8 (clips, classes) with one affine."""
+    arrow = "QDQ ONNX -> TFLM"
+    return [
+        _at_least(
+            arrow,
+            "share of logits within one int8 step",
+            step_differences(qdq_logits, tflm_logits).share_within_one_step,
+            DEVICE_MIN_SHARE_WITHIN_ONE_STEP,
+        ),
+        _at_least(
+            arrow,
+            "share of clips with the same winning class",
+            agreement(qdq_logits, tflm_logits),
+            DEVICE_MIN_AGREEMENT,
+        ),
+    ]
+
+
+def require(checks: Sequence[Check]) -> None:
+    """Raises KwsError with the sentence of the first check that did not pass."""
+    for check in checks:
+        if not check.passed:
+            raise KwsError(check.sentence)
+
+
+def _at_most(arrow: str, figure: str, value: float, tolerance: float) -> Check:
+    return _check(arrow, figure, value, tolerance, passed=value <= tolerance, bound="at most")
+
+
+def _at_least(arrow: str, figure: str, value: float, tolerance: float) -> Check:
+    return _check(arrow, figure, value, tolerance, passed=value >= tolerance, bound="at least")
+
+
+def _check(arrow: str, figure: str, value: float, tolerance: float, *, passed: bool, bound: str) -> Check:
+    verdict = "" if passed else "; this conversion is wrong for this model, so its result must not be used"
+    return Check(
+        name=f"{arrow}: {figure}",
+        value=value,
+        tolerance=tolerance,
+        passed=passed,
+        sentence=f"{arrow}: {figure} is {value:.6g} ({bound} {tolerance:g} is wanted){verdict}.",
+    )

@@ -1,0 +1,271 @@
+"""Float ONNX and ranges -> QDQ ONNX: QuantizeLinear, DequantizeLinear around every tensor that the device has.
+
+Under onnxruntime (fusions off) the result simulates the device node for node. Weights are symmetric int8 per output
+channel, biases int32 in steps of input scale x weight scale, as the TensorFlow Lite 8-bit quantization
+specification wants them. A ReLU right behind a convolution or addition has no quantization in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+from kws.errors import KwsError
+from quantize.affine import (
+    Affine,
+    FloatArray,
+    affine_from_range,
+    bias_scales,
+    quantize_bias,
+    symmetric_scales,
+)
+from quantize.calibration import SHARED_SCALE_OPS, Range, readers_by_tensor, shared_ranges, shared_scale_groups
+
+PROBABILITY_AFFINE = Affine(1 / 256, -128)
+PROBABILITY_OPS = frozenset({"Sigmoid", "Softmax"})
+WEIGHTED_OPS = frozenset({"Conv", "Gemm", "MatMul"})
+BROADCAST_OPS = frozenset({"Add", "Mul"})
+SUPPORTED_OPS = (
+    SHARED_SCALE_OPS
+    | PROBABILITY_OPS
+    | WEIGHTED_OPS
+    | BROADCAST_OPS
+    | {"Relu", "Clip", "ReduceMean", "GlobalAveragePool"}
+)
+FUSING_OPS = WEIGHTED_OPS | BROADCAST_OPS
+BIAS_LIMIT = 2**30  # Leaves half of int32 to the products that are summed on top.
+
+
+def quantize_model(float_model: onnx.ModelProto, ranges: Mapping[str, Range]) -> onnx.ModelProto:
+    """The QDQ form of a rewritten float model; `ranges` come from `quantize.calibration.calibrate`.
+
+    Raises KwsError for an op outside SUPPORTED_OPS, a tensor without a range, weights that are not constant or not
+    finite, and tensors of fixed scale joined with others.
+    """
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in float_model.graph.initializer}
+    readers = readers_by_tensor(float_model)
+    writer = _Writer(constants, activation_affines(float_model, ranges))
+    fused: set[str] = set()
+    for node in float_model.graph.node:
+        _require_supported(node, fused, constants)
+        if _fuses_with_reader(node, readers, constants):
+            fused.add(node.output[0])
+    for tensor in float_model.graph.input:
+        if tensor.name not in constants:
+            writer.quantize(tensor.name, tensor.name, f"{tensor.name}/dequantized")
+    for node in float_model.graph.node:
+        writer.write(node, is_fused=node.output[0] in fused)
+    return writer.model(float_model)
+
+
+def activation_affines(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> dict[str, Affine]:
+    """The affine of each activation; tensors tied together by ops that only move values get one.
+
+    Raises KwsError if a tensor has no finite range, or has the fixed scale of a Sigmoid or Softmax and is tied to
+    one that does not.
+    """
+    constants = {tensor.name for tensor in model.graph.initializer}
+    names = [tensor.name for tensor in model.graph.input] + [name for node in model.graph.node for name in node.output]
+    missing = [name for name in names if name not in ranges and name not in constants]
+    if missing:
+        raise KwsError(f"Tensor {missing[0]!r} has no range; calibrate the very model that is quantized.")
+    affines = {}
+    for name, span in shared_ranges(model, ranges).items():
+        try:
+            affines[name] = affine_from_range(span.low, span.high)
+        except KwsError as error:
+            raise KwsError(f"Tensor {name!r}: {error}") from error
+    makers = {node.output[0]: node for node in model.graph.node}
+    fixed = {name for name, node in makers.items() if node.op_type in PROBABILITY_OPS}
+    affines.update(dict.fromkeys(fixed, PROBABILITY_AFFINE))
+    for group in shared_scale_groups(model):
+        sources = [name for name in group if name not in makers or makers[name].op_type not in SHARED_SCALE_OPS]
+        if fixed.isdisjoint(sources):
+            continue
+        if not fixed.issuperset(sources):
+            raise KwsError(
+                f"Tensors {', '.join(map(repr, sources))} share one scale, but only some come from Sigmoid or Softmax, "
+                "whose scale is fixed; move the concatenation in front of them."
+            )
+        affines.update(dict.fromkeys(group, PROBABILITY_AFFINE))
+    return affines
+
+
+@dataclass(eq=False)
+class _Writer:
+    """Collects the nodes and initializers of the QDQ graph; `readable` maps a float tensor to its dequantized name."""
+
+    constants: Mapping[str, npt.NDArray[Any]]
+    affines: Mapping[str, Affine]
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    initializers: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    readable: dict[str, str] = field(default_factory=dict)
+
+    def write(self, node: onnx.NodeProto, *, is_fused: bool) -> None:
+        """Append `node` on dequantized inputs; quantize its output unless a ReLU follows (`is_fused`)."""
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        output = node.output[0]
+        del copy.input[:], copy.output[:]
+        if node.op_type in WEIGHTED_OPS:
+            copy.input.extend(self._weighted_inputs(node))
+        else:
+            copy.input.extend(self._input(node, index) for index in range(len(node.input)))
+        copy.output.append(output if is_fused else f"{output}/float")
+        self.nodes.append(copy)
+        if is_fused:
+            self.readable[output] = output
+        else:
+            self.quantize(copy.output[0], output, output)
+
+    def quantize(self, source: str, name: str, dequantized: str) -> None:
+        """QuantizeLinear and DequantizeLinear from `source` to `dequantized`, with the affine of tensor `name`."""
+        affine = self.affines[name]
+        parameters = [f"{name}/scale", f"{name}/zero_point"]
+        self._keep(parameters[0], affine.scale)
+        self._keep(parameters[1], np.array(affine.zero_point, dtype=np.int8))
+        self.nodes += [
+            helper.make_node("QuantizeLinear", [source, *parameters], [f"{name}/int8"], f"{name}/quantize"),
+            helper.make_node("DequantizeLinear", [f"{name}/int8", *parameters], [dequantized], f"{name}/dequantize"),
+        ]
+        self.readable[name] = dequantized
+
+    def model(self, float_model: onnx.ModelProto) -> onnx.ModelProto:
+        graph = helper.make_graph(
+            self.nodes,
+            float_model.graph.name,
+            [tensor for tensor in float_model.graph.input if tensor.name not in self.constants],
+            float_model.graph.output,
+            [numpy_helper.from_array(array, name) for name, array in self.initializers.items()],
+        )
+        model = helper.make_model(
+            graph, opset_imports=float_model.opset_import, ir_version=float_model.ir_version, producer_name="kws"
+        )
+        try:
+            onnx.checker.check_model(model)
+        except onnx.checker.ValidationError as error:
+            reason = str(error).strip().splitlines()[0].rstrip(".")
+            raise KwsError(f"The quantized ONNX model is not valid ({reason}); rename its tensors.") from error
+        return model
+
+    def _input(self, node: onnx.NodeProto, index: int) -> str:
+        name = str(node.input[index])
+        if name in self.readable:
+            return self.readable[name]
+        array = self.constants.get(name)
+        if array is None:
+            return name
+        if array.dtype.kind != "f" or node.op_type in ("Clip", "Pad"):
+            return self._keep(name, array)
+        if node.op_type not in BROADCAST_OPS:
+            raise KwsError(f"{_describe(node)}: its input {name!r} is constant; fold it into another node.")
+        affine = affine_from_range(float(array.min()), float(array.max()))
+        return self._constant(f"{node.output[0]}/constant_{index}", affine.quantize(array), affine)
+
+    def _weighted_inputs(self, node: onnx.NodeProto) -> list[str]:
+        """Input, weights and (but for MatMul) bias of a Conv, Gemm or MatMul; a missing bias becomes zeros."""
+        output, axis = node.output[0], _output_channel_axis(node)
+        weights = self.constants.get(node.input[1])
+        if weights is None or node.input[0] not in self.readable:
+            raise KwsError(f"{_describe(node)}: its weights are not constant; use one with constant weights.")
+        weights = weights.astype(np.float32)
+        bias = np.zeros(weights.shape[axis], dtype=np.float32)
+        if len(node.input) > 2 and node.input[2]:
+            bias = bias + self._bias(node)
+        input_scale = self.affines[node.input[0]].scale
+        try:
+            scales = weight_scales(weights, bias, input_scale, axis)
+        except KwsError as error:
+            raise KwsError(f"{_describe(node)}: {error}") from error
+        weight_affine = Affine(scales, 0, axis)
+        names = [
+            self.readable[node.input[0]],
+            self._constant(f"{output}/weight", weight_affine.quantize(weights), weight_affine),
+        ]
+        if node.op_type == "MatMul":
+            return names
+        bias_affine = Affine(bias_scales(input_scale, scales), 0, 0)
+        return [*names, self._constant(f"{output}/bias", quantize_bias(bias, input_scale, scales), bias_affine)]
+
+    def _bias(self, node: onnx.NodeProto) -> npt.NDArray[Any]:
+        bias = self.constants.get(node.input[2])
+        if bias is None:
+            raise KwsError(f"{_describe(node)}: its bias is not constant; use one with a constant bias.")
+        return bias.reshape(-1)
+
+    def _keep(self, name: str, array: npt.NDArray[Any]) -> str:
+        """Raises KwsError if `name` already holds something else."""
+        if not np.array_equal(self.initializers.setdefault(name, array), array):
+            raise KwsError(f"Two tensors of the ONNX model are called {name!r}; rename one.")
+        return name
+
+    def _constant(self, name: str, values: npt.NDArray[Any], affine: Affine) -> str:
+        """DequantizeLinear of the int8 or int32 initializer `values`."""
+        names = [f"{name}/int", f"{name}/scale", f"{name}/zero_point"]
+        zero_point = np.full(affine.scale.shape, affine.zero_point, dtype=values.dtype)
+        for parameter, array in zip(names, (values, affine.scale, zero_point), strict=True):
+            self._keep(parameter, array)
+        node = helper.make_node("DequantizeLinear", names, [name], f"{name}/dequantize")
+        if affine.axis is not None:
+            node.attribute.append(helper.make_attribute("axis", affine.axis))
+        self.nodes.append(node)
+        return name
+
+
+def weight_scales(weights: FloatArray, bias: FloatArray, input_scale: FloatArray, axis: int) -> FloatArray:
+    """Symmetric scales per channel along `axis`, raised where the bias would not fit int32 otherwise.
+
+    There the bias is so large beside the weights that their lost resolution does not show.
+    """
+    if not np.isfinite(bias).all():
+        raise KwsError("The bias holds NaN or infinity; train the model again.")
+    needed = np.abs(bias.astype(np.float64)) / (float(input_scale) * BIAS_LIMIT)
+    scales: FloatArray = np.maximum(symmetric_scales(weights, axis), needed.astype(np.float32))
+    return scales
+
+
+def _output_channel_axis(node: onnx.NodeProto) -> int:
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "MatMul":
+        return 1
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    if attributes.get("transA", 0) or attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0:
+        raise KwsError(f"{_describe(node)}: transA, alpha and beta are not supported; fold them into the weights.")
+    return 0 if attributes.get("transB", 0) else 1
+
+
+def _fuses_with_reader(
+    node: onnx.NodeProto,
+    readers: Mapping[str, Sequence[onnx.NodeProto]],
+    constants: Mapping[str, npt.NDArray[Any]],
+) -> bool:
+    after = readers.get(node.output[0], ())
+    if node.op_type not in FUSING_OPS or len(after) != 1:
+        return False
+    return after[0].op_type == "Relu" or _is_relu6(after[0], constants)
+
+
+def _is_relu6(node: onnx.NodeProto, constants: Mapping[str, npt.NDArray[Any]]) -> bool:
+    bounds = [constants.get(name) for name in node.input[1:]]
+    return node.op_type == "Clip" and [None if bound is None else float(bound) for bound in bounds] == [0.0, 6.0]
+
+
+def _require_supported(node: onnx.NodeProto, fused: set[str], constants: Mapping[str, npt.NDArray[Any]]) -> None:
+    if node.domain not in ("", "ai.onnx") or node.op_type not in SUPPORTED_OPS or len(node.output) != 1:
+        raise KwsError(
+            f"{_describe(node)}: there is no int8 form of this op; "
+            f"build the model from {', '.join(sorted(SUPPORTED_OPS))}."
+        )
+    if node.op_type == "Clip" and not (_is_relu6(node, constants) and node.input[0] in fused):
+        raise KwsError(f"{_describe(node)}: only a Clip from 0 to 6 right behind a Conv or Add is supported; use Relu.")
+
+
+def _describe(node: onnx.NodeProto) -> str:
+    return f"{node.op_type} node {node.name or (node.output[0] if node.output else '')!r}"

@@ -1,0 +1,68 @@
+"""Exact rewrites of a float ONNX graph: they decide which tensors the device has, so they come before calibration.
+
+Every pass keeps the function of the graph (up to float rounding) and leaves alone what it does not recognise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from kws.errors import KwsError
+from quantize.rewrites.cleanup import drop_allowzero, fold_constants
+from quantize.rewrites.frequency import (
+    fold_affine_steps,
+    fold_frequency_mean,
+    means_to_convolutions,
+    merge_shortcut,
+)
+from quantize.rewrites.normalization import batch_norm_to_affine
+
+Pass = Callable[[ir.Model], None]
+
+PASSES: tuple[Pass, ...] = (
+    fold_constants,  # constants become initializers, identities and dropout go
+    drop_allowzero,
+    batch_norm_to_affine,  # BatchNormalization and SubSpectralNorm -> Mul, Add
+    fold_frequency_mean,  # mean over H of (depthwise, Mul, Add) -> one F x 1 depthwise convolution of its input
+    merge_shortcut,  # depthwise(x) + x -> depthwise'(x)
+    fold_affine_steps,  # (convolution, Mul, Add) -> one convolution, or one for each band of rows
+    means_to_convolutions,  # other spatial means -> depthwise convolution, whose output has a scale of its own
+)
+
+OLDEST_OPSET = 17
+
+
+def rewrite(model: onnx.ModelProto, passes: Sequence[Pass] = PASSES) -> onnx.ModelProto:
+    """A new model that computes the same as `model`, with every tensor's shape written into it.
+
+    Raises KwsError if `model` is no valid ONNX model, older than opset 17, has an input of dynamic shape or
+    keeps its weights in other files.
+    """
+    _require_static(model)
+    graph_model = ir.from_proto(model)
+    for rewrite_pass in passes:
+        rewrite_pass(graph_model)
+        common.RemoveUnusedNodesPass()(graph_model)
+    common.DeduplicateInitializersPass()(graph_model)
+    common.NameFixPass()(graph_model)
+    return onnx.shape_inference.infer_shapes(ir.to_proto(graph_model), strict_mode=True)
+
+
+def _require_static(model: onnx.ModelProto) -> None:
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise KwsError("The ONNX model keeps its weights in other files; save it with the weights inside.")
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise KwsError(f"The ONNX model is not valid ({reason}); export it again.") from error
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if opset < OLDEST_OPSET:
+        raise KwsError(f"The ONNX model has opset {opset}; export it with opset {OLDEST_OPSET} or newer.")
+    for tensor in model.graph.input:
+        if not all(dim.HasField("dim_value") and dim.dim_value > 0 for dim in tensor.type.tensor_type.shape.dim):
+            raise KwsError(f"Input {tensor.name!r} of the ONNX model has a dynamic shape; export it with a fixed one.")

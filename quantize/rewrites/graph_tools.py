@@ -1,0 +1,80 @@
+"""Small questions about an onnx_ir graph, and the one way in which a pass replaces a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
+    """The array of an initializer; None for anything computed or fed."""
+    if value is None or value.const_value is None or value.is_graph_input():
+        return None
+    return value.const_value.numpy()
+
+
+def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
+    if value is None or value.shape is None or not value.shape.is_static():
+        return None
+    return tuple(int(size) for size in value.shape.numpy())
+
+
+def sole_consumer(value: ir.Value) -> ir.Node | None:
+    """The node that alone reads `value`, once; None if there are more or `value` is an output of the graph."""
+    uses = list(value.uses())
+    return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
+
+
+def other_operand(node: ir.Node, value: ir.Value) -> ir.Value | None:
+    """The operand of a two-operand node that is not `value`."""
+    first, second = node.inputs
+    return second if first is value else first
+
+
+def integers(node: ir.Node, name: str, default: Sequence[int]) -> tuple[int, ...]:
+    attribute = node.attributes.get(name)
+    return tuple(attribute.as_ints() if attribute is not None else default)
+
+
+def new_initializer(graph: ir.Graph, name: str, array: npt.NDArray[np.generic]) -> ir.Value:
+    """Register `array` (floats become float32) in `graph` under `name`, made unique."""
+    while name in graph.initializers:
+        name += "_"
+    array = array.astype(np.float32) if array.dtype == np.float64 else array
+    value = ir.Value(name=name, const_value=ir.tensor(array, name=name), shape=ir.Shape(array.shape))
+    value.type = ir.TensorType(value.const_value.dtype if value.const_value else ir.DataType.FLOAT)
+    graph.register_initializer(value)
+    return value
+
+
+def new_node(
+    op_type: str,
+    inputs: Sequence[ir.Value],
+    name: str,
+    shape: Sequence[int],
+    attributes: Mapping[str, int | Sequence[int]] | None = None,
+) -> ir.Node:
+    """A node with one float32 output of `shape`; both are called `name`."""
+    output = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT))
+    return ir.node(op_type, inputs, attributes, outputs=[output], name=name)
+
+
+def replace_value(graph: ir.Graph, old: ir.Value, nodes: Sequence[ir.Node]) -> None:
+    """Let the last of `nodes` produce `old`, under its name; all are placed right before the first reader of `old`.
+
+    Placing them late keeps their outputs alive for a short time, which the device's memory plan profits from.
+    """
+    new = nodes[-1].outputs[0]
+    new.name, nodes[-1].name = old.name, old.name
+    readers = set(old.consumers())
+    first_reader = next((node for node in graph if node in readers), None)
+    if first_reader is None:
+        graph.extend(nodes)
+    else:
+        graph.insert_before(first_reader, nodes)
+    old.replace_all_uses_with(new, replace_graph_outputs=True)

@@ -1,0 +1,189 @@
+"""Callables that answer a batch of features with logits, each hiding the library that computes them.
+
+They trust their model: validate a .tflite from a stranger before it comes here, since the C++ interpreters do not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kws.errors import KwsError
+from quantize.affine import Affine, FloatArray, Int8Array
+
+Source = str | Path | bytes
+
+# Beyond activations the arena holds bookkeeping of ops, tensors and channels, and scratch buffers of kernels.
+_ARENA_BASE_BYTES = 1 << 16
+_ARENA_BYTES_PER_OP = 1 << 12
+_ARENA_BYTES_PER_MODEL_BYTE = 16
+
+
+class OnnxRuntime:
+    """onnxruntime on one thread and without graph optimization, so that each node computes as written."""
+
+    def __init__(self, source: Source) -> None:
+        """`source` is a path or the model itself. Raises KwsError if it cannot be loaded."""
+        import onnxruntime
+
+        model = _read(source)
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the only base class that onnxruntime's exceptions share
+            raise KwsError(f"{_name(source)}: onnxruntime cannot load it; make it anew with kws quantize.") from error
+        self._input = self._session.get_inputs()[0]
+        self._output = self._session.get_outputs()[0]
+
+    def __call__(self, features: FloatArray) -> FloatArray:
+        """float32 (n, 1, mel_bands, frames) -> float32 logits (n, classes). Raises KwsError for another shape."""
+        _require_shape(features, tuple(self._input.shape[1:]))
+        if not len(features):
+            return np.zeros((0, *self._output.shape[1:]), np.float32)
+        return np.concatenate([self._session.run(None, {self._input.name: clip[np.newaxis]})[0] for clip in features])
+
+
+class Int8Runtime(ABC):
+    """An int8 TFLite model: `input` and `output` are its own affines."""
+
+    input: Affine
+    output: Affine
+
+    def __init__(self, input_details: dict[str, Any], output_details: dict[str, Any], name: str) -> None:
+        self.input = _affine(input_details, name)
+        self.output = _affine(output_details, name)
+        *_, channels = self._input_shape = tuple(int(size) for size in input_details["shape"])
+        self._clip_shape = (channels, *self._input_shape[1:-1])
+        self._output_shape = tuple(int(size) for size in output_details["shape"])
+
+    def __call__(self, features: FloatArray) -> Int8Array:
+        """float32 (n, 1, mel_bands, frames) -> int8 logits (n, classes). Raises KwsError for another shape or NaN."""
+        _require_shape(features, self._clip_shape)
+        quantized = np.moveaxis(self.input.quantize(features), 1, -1)
+        logits = np.zeros((len(features), *self._output_shape[1:]), np.int8)
+        for index, clip in enumerate(quantized):
+            logits[index] = self._invoke(np.ascontiguousarray(clip[np.newaxis]))[0]
+        return logits
+
+    @abstractmethod
+    def _invoke(self, values: Int8Array) -> npt.NDArray[Any]:
+        """int8 NHWC input of batch 1 -> the output tensor. No state is left between calls."""
+
+
+class TflmRuntime(Int8Runtime):
+    """TensorFlow Lite for Microcontrollers with its reference kernels: the oracle for what a device computes."""
+
+    def __init__(self, source: Source) -> None:
+        """`source` is a path or the model itself. Raises KwsError if TFLM cannot prepare it."""
+        from tflite_micro import runtime
+
+        model = _read(source)
+        try:
+            self._interpreter = runtime.Interpreter.from_bytes(model, arena_size=_arena_bytes(model))
+        except RuntimeError as error:
+            raise KwsError(f"{_name(source)}: TFLM cannot prepare it; make it anew with kws quantize.") from error
+        super().__init__(self._interpreter.get_input_details(0), self._interpreter.get_output_details(0), _name(source))
+
+    def _invoke(self, values: Int8Array) -> npt.NDArray[Any]:
+        self._interpreter.set_input(values, 0)
+        self._interpreter.invoke()
+        output: npt.NDArray[Any] = self._interpreter.get_output(0)
+        return output
+
+
+class TfliteReferenceRuntime(Int8Runtime):
+    """TensorFlow Lite's reference kernels. Its default kernels differ from them by several steps."""
+
+    def __init__(self, source: Source) -> None:
+        """`source` is a path or the model itself. Raises KwsError if TensorFlow Lite cannot prepare it."""
+        model = _read(source)
+        with _silence():
+            import tensorflow as tf
+
+            resolver = tf.lite.experimental.OpResolverType.BUILTIN_REF
+            try:
+                self._interpreter = tf.lite.Interpreter(
+                    model_content=model, experimental_op_resolver_type=resolver, num_threads=1
+                )
+                self._interpreter.allocate_tensors()
+            except (RuntimeError, ValueError) as error:
+                raise KwsError(
+                    f"{_name(source)}: TensorFlow Lite cannot prepare it; make it anew with kws quantize."
+                ) from error
+        (input_details,) = self._interpreter.get_input_details()
+        (output_details,) = self._interpreter.get_output_details()
+        self._input_index, self._output_index = input_details["index"], output_details["index"]
+        super().__init__(input_details, output_details, _name(source))
+
+    def _invoke(self, values: Int8Array) -> npt.NDArray[Any]:
+        self._interpreter.set_tensor(self._input_index, values)
+        self._interpreter.invoke()
+        output: npt.NDArray[Any] = self._interpreter.get_tensor(self._output_index)
+        return output
+
+
+def _affine(details: dict[str, Any], name: str) -> Affine:
+    parameters = details["quantization_parameters"]
+    if details["dtype"] != np.int8 or len(parameters["scales"]) != 1:
+        raise KwsError(f"{name}: its input and output must be int8 with one scale; make it anew with kws quantize.")
+    return Affine(parameters["scales"][0], int(parameters["zero_points"][0]))
+
+
+def _arena_bytes(model: bytes) -> int:
+    """Enough for every tensor of `model` to have its own place: the host has memory, and a plan is not the point."""
+    from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
+
+    subgraph = schema.Model.GetRootAs(model).Subgraphs(0)
+    tensors = (subgraph.Tensors(index) for index in range(subgraph.TensorsLength()))
+    elements = sum(math.prod(tensor.ShapeAsNumpy().tolist()) for tensor in tensors)
+    operators: int = subgraph.OperatorsLength()
+    bookkeeping = _ARENA_BYTES_PER_OP * operators + _ARENA_BYTES_PER_MODEL_BYTE * len(model)
+    return int(_ARENA_BASE_BYTES + bookkeeping + elements)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep TensorFlow's start-up notes (written by C++, before its log level counts) and its deprecation away."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    kept = os.dup(2)
+    with Path(os.devnull).open("wb") as null, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        os.dup2(null.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _require_shape(features: FloatArray, clip_shape: tuple[int, ...]) -> None:
+    if features.shape[1:] != clip_shape or features.dtype != np.float32:
+        raise KwsError(
+            f"Features of shape {features.shape} and type {features.dtype} do not fit the model, "
+            f"which takes float32 (n, {', '.join(map(str, clip_shape))}); extract them with the model's own settings."
+        )
+
+
+def _read(source: Source) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        raise KwsError(f"{source}: cannot be read ({error.strerror}); give the path of a model.") from error
+
+
+def _name(source: Source) -> str:
+    return "The model" if isinstance(source, bytes) else str(source)

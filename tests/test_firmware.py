@@ -1,0 +1,268 @@
+"""The rendered firmware compiles without a warning, and its front end computes what training computed."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tiny_tflite
+import torch
+from toolchains import ARM, HOST, Toolchain, compile_object, host_program, require, run_program
+
+from export.headers import render_firmware
+from kws.config import FeatureConfig
+from kws.features import FeatureTables, LogMel
+
+LABELS = ["_silence_", "_unknown_", 'a"b\\??/', "\u0628\u062d\u0631", "1\n2"]
+RATE_HZ = 16_000
+HOST_TOOL = ("platform/host/features_main.c", "platform/host/platform_host.c", "platform/host/wav.c")
+FRONTEND = ("src/frontend.c", "generated/feature_tables.cc", "generated/labels.cc")
+
+Samples = npt.NDArray[np.int16]
+
+
+@pytest.fixture(scope="module")
+def firmware(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("firmware")
+    render_firmware(tiny_tflite.write_tiny_build(folder / "build", LABELS), folder / "out")
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def features_tool(firmware: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_features_tool(firmware, tmp_path_factory.mktemp("tool"))
+
+
+def includes(firmware: Path) -> list[Path]:
+    return [firmware / "src", firmware / "generated", firmware / "platform/host"]
+
+
+def build_features_tool(firmware: Path, out: Path) -> Path:
+    return host_program([firmware / name for name in (*HOST_TOOL, *FRONTEND)], includes(firmware), out)
+
+
+def signals() -> dict[str, Samples]:
+    """One second each, as 16-bit samples; `room` is what a microphone adds to anything: noise at -66 dB."""
+    rng = np.random.default_rng(0)
+    time_s = np.arange(RATE_HZ) / RATE_HZ
+    chirp = 0.5 * np.sin(2 * np.pi * (50 * time_s + 3900 * time_s**2))
+    room = rng.normal(0, 5e-4, RATE_HZ)
+    waves = {
+        "full scale noise": rng.uniform(-1, 1, RATE_HZ),
+        "soft noise": rng.normal(0, 1e-3, RATE_HZ),
+        "chirp in a room": chirp + room,
+        "silence": np.zeros(RATE_HZ),
+        "click": np.eye(1, RATE_HZ, 5000)[0],
+        "clean chirp": chirp,
+    }
+    return {name: np.round(wave * 32767).astype(np.int16) for name, wave in waves.items()}
+
+
+def c_features(tool: Path, samples: Samples, bands: int = 40) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Log-mel and int8 of the C front end, each (frames, bands)."""
+    lines = run_program(tool, "-", stdin=samples.astype("<i2").tobytes()).decode().splitlines()
+    rows = np.array([[float(value) for value in line.split()] for line in lines])
+    return rows[:, :bands].astype(np.float32), rows[:, bands:].astype(np.int64)
+
+
+def python_features(samples: Samples, config: FeatureConfig) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    log_mel = LogMel(config)(torch.from_numpy(samples.astype(np.float32) / 32768)).numpy().T
+    steps = np.rint(log_mel / np.float32(tiny_tflite.INPUT_SCALE)) + tiny_tflite.INPUT_ZERO_POINT
+    return log_mel, np.clip(steps, -128, 127).astype(np.int64)
+
+
+def largest_difference(tool: Path, samples: Samples) -> float:
+    ours, theirs = c_features(tool, samples)[0], python_features(samples, tiny_tflite.FEATURES)[0]
+    assert ours.shape == theirs.shape
+    return float(np.abs(ours - theirs).max())
+
+
+@pytest.mark.parametrize("toolchain", [HOST, ARM], ids=["host", "cortex-m4"])
+def test_everything_compiles_without_a_warning(firmware: Path, tmp_path: Path, toolchain: Toolchain) -> None:
+    sources = [path for path in sorted(firmware.rglob("*.c*")) if path.suffix in (".c", ".cc")]
+    # A board has no files and no POSIX clock.
+    sources = [path for path in sources if toolchain is HOST or "host" not in path.parts]
+    assert len(sources) >= 6
+    for source in sources:
+        compile_object(toolchain, source, includes(firmware), tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".c", ".cc"])
+def test_each_header_stands_alone(firmware: Path, tmp_path: Path, suffix: str) -> None:
+    for header in sorted(firmware.rglob("*.h")):
+        if suffix == ".c" and header.name == "op_resolver.h":
+            continue
+        source = tmp_path / f"{header.stem}{suffix}"
+        source.write_text(f'#include "{header.name}"\n#include "{header.name}"\nextern int unused;\n')
+        compile_object(HOST, source, includes(firmware), tmp_path)
+
+
+def test_inference_refuses_another_tensor_layout(firmware: Path, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="Define TF_LITE_STATIC_MEMORY"):
+        compile_object(
+            HOST, firmware / "src/inference.cc", includes(firmware), tmp_path, flags=("-UTF_LITE_STATIC_MEMORY",)
+        )
+
+
+def test_model_labels_and_tables_read_back_exactly(firmware: Path, tmp_path: Path) -> None:
+    model = (firmware.parent / "build/model.int8.tflite").read_bytes()
+    tables = FeatureTables.of(tiny_tflite.FEATURES)
+    source = tmp_path / "main.c"
+    source.write_text(
+        '#include <stdio.h>\n#include "feature_tables.h"\n#include "labels.h"\n#include "model_data.h"\n'
+        '#include "model_params.h"\nint main(void) {\n'
+        "  fwrite(kModelData, 1, kModelBytes, stdout);\n  fwrite(kWindow, 1, sizeof(kWindow), stdout);\n"
+        "  fwrite(&kInputScale, 1, 4, stdout);\n  fwrite(&kLogOffset, 1, 4, stdout);\n"
+        '  printf("%d", (int)((uintptr_t)kModelData % 16));\n'
+        "  for (int i = 0; i < kLabelCount; ++i) {\n    putchar(0);\n    fputs(kLabels[i], stdout);\n  }\n"
+        "  return 0;\n}\n"
+    )
+    sources = [source, *(firmware / "generated" / name for name in ("feature_tables.cc", "labels.cc", "model_data.cc"))]
+    printed = run_program(host_program(sources, includes(firmware), tmp_path / "out"))
+    floats = np.float32([tiny_tflite.INPUT_SCALE, tiny_tflite.FEATURES.log_offset])
+    labels = b"".join(b"\0" + label.encode() for label in LABELS)
+    assert printed == model + tables.window.tobytes() + floats.tobytes() + b"0" + labels
+
+
+def rounding_bound(log_mel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """How far two correct 32-bit computations of (frames, bands) may differ.
+
+    The FFT's rounding error is relative to the loudest band of the frame, so a band far below that one shows it.
+    """
+    amplitude_ratio = np.exp((log_mel.max(axis=1, keepdims=True) - log_mel) / 2)
+    return 2e-6 + 2e-7 * amplitude_ratio
+
+
+@pytest.mark.parametrize("name", signals())
+def test_the_front_end_computes_the_training_features(features_tool: Path, name: str) -> None:
+    samples = signals()[name]
+    floats, steps = c_features(features_tool, samples)
+    wanted_floats, wanted_steps = python_features(samples, tiny_tflite.FEATURES)
+    assert floats.shape == wanted_floats.shape == (98, 40)
+    difference = np.abs(floats - wanted_floats)
+    assert (difference <= rounding_bound(wanted_floats)).all()
+    assert np.abs(steps - wanted_steps).max() <= 1
+    assert (steps == wanted_steps).mean() >= (0.995 if name == "clean chirp" else 0.999)
+    if "chirp" not in name:
+        assert difference.max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        FeatureConfig(window_samples=400, hop_samples=160, clip_samples=RATE_HZ),
+        FeatureConfig(window_samples=512, hop_samples=512, clip_samples=RATE_HZ, mel_bands=32),
+        FeatureConfig(window_samples=640, hop_samples=250, fft_size=1024, clip_samples=RATE_HZ, mel_high_hz=7000.0),
+    ],
+    ids=["window no multiple of hop", "no overlap", "larger FFT"],
+)
+def test_the_front_end_fills_the_input_of_any_feature_size(tmp_path: Path, config: FeatureConfig) -> None:
+    firmware = tmp_path / "firmware"
+    render_firmware(tiny_tflite.write_tiny_build(tmp_path / "build", LABELS, config), firmware)
+    sources = [Path(__file__).with_name("frontend_window.c"), *(firmware / name for name in FRONTEND)]
+    program = host_program(sources, includes(firmware), tmp_path / "out")
+    # More than one window, so that the ring of columns has wrapped.
+    samples = np.concatenate([signals()["full scale noise"], signals()["chirp in a room"]])
+    printed = np.frombuffer(run_program(program, stdin=samples.tobytes()), np.int8).reshape(config.mel_bands, -1)
+    wanted = python_features(samples, config)[1][-config.frames :].T
+    assert printed.shape == wanted.shape
+    assert np.abs(printed - wanted).max() <= 1
+    assert (printed == wanted).mean() >= 0.999
+
+
+def test_int8_rounds_half_to_even_and_clips(firmware: Path, tmp_path: Path) -> None:
+    silence, noise = signals()["silence"], signals()["full scale noise"]
+    log_offset = np.log(np.float32(tiny_tflite.FEATURES.log_offset))
+    for name, scale in (("ties", np.float32(log_offset / np.float32(-10.5))), ("clips", np.float32(0.03))):
+        changed = Path(shutil.copytree(firmware, tmp_path / name))
+        params = changed / "generated/model_params.h"
+        params.write_text(params.read_text().replace("kInputScale = 0.0901f", f"kInputScale = {scale}f"))
+        tool = build_features_tool(changed, tmp_path / f"{name} tool")
+        if name == "ties":
+            assert log_offset / scale == -10.5
+            assert set(c_features(tool, silence)[1].ravel()) == {tiny_tflite.INPUT_ZERO_POINT - 10}
+        else:
+            assert c_features(tool, noise)[1].max() == 127
+            assert c_features(tool, silence)[1].min() == -128
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("generated/feature_params.h", "kHopSamples = 160", "kHopSamples = 161"),
+        ("generated/feature_tables.cc", "0.50654477f", "0.50754477f"),
+        ("generated/feature_tables.cc", "0.9999247f", "0.9989247f"),
+        ("generated/feature_params.h", "kLogOffset = 1e-06f", "kLogOffset = 2e-06f"),
+    ],
+    ids=["hop", "window", "twiddle", "offset"],
+)
+def test_the_comparison_notices_a_wrong_number(firmware: Path, tmp_path: Path, file: str, old: str, new: str) -> None:
+    wrong = Path(shutil.copytree(firmware, tmp_path / "wrong"))
+    text = (wrong / file).read_text()
+    assert old in text
+    (wrong / file).write_text(text.replace(old, new, 1))
+    tool = build_features_tool(wrong, tmp_path / "tool")
+    samples = signals()["soft noise"]
+    ours, theirs = c_features(tool, samples)[0][:90], python_features(samples, tiny_tflite.FEATURES)[0][:90]
+    assert (np.abs(ours - theirs) > rounding_bound(theirs)).any()
+
+
+def wav(samples: Samples, *, tag: int = 1, channels: int = 1, rate_hz: int = RATE_HZ, bits: int = 16) -> bytes:
+    data = samples.astype("<i2").tobytes()
+    head = struct.pack("<4sIHHIIHH", b"fmt ", 16, tag, channels, rate_hz, rate_hz * 2, 2, bits)
+    # An odd chunk, with its padding, comes first.
+    body = b"WAVE" + b"LIST\x03\0\0\0abc\0" + head + struct.pack("<4sI", b"data", len(data)) + data
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def test_a_wav_file_gives_the_same_as_its_raw_samples(features_tool: Path, tmp_path: Path) -> None:
+    samples = signals()["chirp in a room"]
+    (tmp_path / "a.wav").write_bytes(wav(samples))
+    assert run_program(features_tool, tmp_path / "a.wav") == run_program(features_tool, "-", stdin=samples.tobytes())
+
+
+GOOD = wav(np.arange(2000, dtype=np.int16))
+BAD_WAVS = {
+    "empty": (b"", "it is no WAV file"),
+    "no WAV": (b"\x89PNG" + bytes(100), "it is no WAV file"),
+    "stereo": (wav(np.zeros(10, np.int16), channels=2), "more than one channel"),
+    "44.1 kHz": (wav(np.zeros(10, np.int16), rate_hz=44_100), "another sample rate"),
+    "8 bits": (wav(np.zeros(10, np.int16), bits=8), "not 16-bit PCM"),
+    "float": (wav(np.zeros(10, np.int16), tag=3), "not 16-bit PCM"),
+    "cut in the samples": (GOOD[:-1], "ends in the middle"),
+    "cut in the header": (GOOD[:40], "format chunk is damaged"),
+    "no data": (GOOD[:48], "it has no audio"),
+    "data without format": (GOOD[:12] + b"data\x04\0\0\0abcd", "its audio comes before its format"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_WAVS)
+def test_a_wav_file_that_does_not_fit_is_a_sentence(features_tool: Path, tmp_path: Path, name: str) -> None:
+    data, message = BAD_WAVS[name]
+    (tmp_path / "bad.wav").write_bytes(data)
+    done = subprocess.run([features_tool, tmp_path / "bad.wav"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, message in done.stderr) == (1, True), done.stderr
+    assert "Sanitizer" not in done.stderr
+
+
+def test_cmake_builds_the_front_end_without_tflm(firmware: Path, tmp_path: Path) -> None:
+    require("cmake", "cmake make gcc g++")
+    for command in (["cmake", "-S", firmware, "-B", tmp_path], ["cmake", "--build", tmp_path]):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "warning:" not in done.stderr
+    assert largest_difference(tmp_path / "kws_features", signals()["full scale noise"]) < 1e-4
+    assert not (tmp_path / "kws_firmware").exists()
+
+
+def test_cmake_refuses_a_tflm_that_is_not_there(firmware: Path, tmp_path: Path) -> None:
+    require("cmake", "cmake make gcc g++")
+    command = ["cmake", "-S", firmware, "-B", tmp_path, f"-DTFLM_ROOT={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert "No libtensorflow-microlite.a" in done.stderr

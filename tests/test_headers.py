@@ -1,0 +1,189 @@
+"""`kws headers` renders the firmware folder whole, the same each time, and refuses what does not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_tflite
+from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
+
+from export import headers
+from export.firmware_model import read_firmware_model
+from export.headers import render_firmware, render_generated
+from kws.config import to_dict
+from kws.errors import KwsError
+
+LABELS = ["_silence_", "_unknown_", "yes"]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return tiny_tflite.write_tiny_build(tmp_path / "build", LABELS)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_folder_is_the_skeleton_and_the_generated_files(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "firmware"
+    written = render_firmware(model, out)
+    contents = _contents(out)
+    assert written == sorted(out / name for name in contents)
+    skeleton = _contents(Path(headers.__file__).parents[1] / "firmware_template")
+    assert skeleton.items() <= contents.items()
+    assert {name for name in contents if name.startswith("generated/")} == contents.keys() - skeleton.keys()
+    assert not list(tmp_path.glob(".firmware*"))
+
+
+def test_the_same_model_gives_the_same_bytes(model: Path, tmp_path: Path) -> None:
+    render_firmware(model, tmp_path / "one")
+    render_firmware(model, tmp_path / "two" / "below")
+    assert _contents(tmp_path / "one") == _contents(tmp_path / "two" / "below")
+
+
+def test_every_generated_file_names_its_source(model: Path) -> None:
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    for text in render_generated(read_firmware_model(model), 4096).values():
+        head = "\n".join(text.splitlines()[:3])
+        assert "do not edit" in head
+        assert "model.int8.tflite" in head
+        assert digest in head
+        assert "kws 0." in head
+
+
+def test_silence_and_unknown_are_found_or_minus_one(tmp_path: Path) -> None:
+    with_both = tiny_tflite.write_tiny_build(tmp_path / "a", ["yes", "_unknown_", "_silence_"])
+    without = tiny_tflite.write_tiny_build(tmp_path / "b", ["yes", "no"])
+    text = render_generated(read_firmware_model(with_both), 16)["labels.h"]
+    assert "kSilenceIndex = 2, kUnknownIndex = 1" in text
+    assert "kSilenceIndex = -1, kUnknownIndex = -1" in render_generated(read_firmware_model(without), 16)["labels.h"]
+
+
+def test_rendering_again_keeps_edits_and_renews_what_is_generated(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "firmware"
+    render_firmware(model, out)
+    (out / "src/main.cc").write_text("// mine\n")
+    (out / "generated/labels.h").write_text("stale")
+    (out / "src/frontend.h").unlink()
+    written = render_firmware(model, out)
+    assert (out / "src/main.cc").read_text() == "// mine\n"
+    assert "kLabelYes" in (out / "generated/labels.h").read_text()
+    assert out / "src/frontend.h" in written
+    assert out / "src/main.cc" not in written
+
+
+def test_a_folder_with_other_things_is_left_alone(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "CMakeLists.txt").write_text("mine")
+    with pytest.raises(KwsError, match="no firmware folder"):
+        render_firmware(model, tmp_path)
+    assert not (tmp_path / "generated").exists()
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_an_out_that_cannot_be_written_is_a_sentence(model: Path, tmp_path: Path, out: str) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(KwsError, match=r"choose another output folder\.$"):
+        render_firmware(model, tmp_path / out)
+
+
+def test_a_file_in_the_place_of_generated_is_a_sentence(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "firmware"
+    (out / "src").mkdir(parents=True)
+    for name in ("CMakeLists.txt", "src/frontend.c", "generated"):
+        (out / name).write_text("x")
+    with pytest.raises(KwsError, match="cannot write the firmware"):
+        render_firmware(model, out)
+
+
+def test_a_missing_skeleton_is_a_sentence(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(headers, "_SKELETON_FOLDER", tmp_path / "absent")
+    with pytest.raises(KwsError, match="install kws again"):
+        render_firmware(model, tmp_path / "firmware")
+    assert not (tmp_path / "firmware").exists()
+
+
+def _set(manifest: dict[str, Any], path: list[str], value: Any) -> None:
+    for key in path[:-1]:
+        manifest = manifest[key]
+    manifest[path[-1]] = value
+
+
+MANIFEST_CHANGES = {
+    "input shape": (["input", "shape"], [1, 40, 6, 1], "which is not what manifest.json"),
+    "input scale": (["input", "scale"], 0.09011, "which is not what manifest.json"),
+    "scale no number": (["input", "scale"], "0.0901", "which is not what manifest.json"),
+    "input no object": (["input"], [1, 2], "which is not what manifest.json"),
+    "output zero point": (["output", "zero_point"], 4, "which is not what manifest.json"),
+    "too few labels": (["labels"], LABELS[:2], "does not fit the 2 labels"),
+    "no labels": (["labels"], [], "not a list of words"),
+    "labels no words": (["labels"], [1, 2, 3], "not a list of words"),
+    "a label twice": (["labels"], ["a", "a", "b"], "twice"),
+    "a label with NUL": (["labels"], ["a", "b\0", "c"], "C string"),
+    "a lone surrogate": (["labels"], ["a", "b\ud800", "c"], "C string"),
+    "no features": (["features"], None, "FeatureConfig"),
+    "more frames": (["features", "clip_samples"], 16_000, r"is not the \[1, 40, 98, 1\]"),
+    "FFT of 500": (["features", "fft_size"], 500, "power of two"),
+    "huge FFT": (["features", "fft_size"], 1 << 40, "power of two"),
+    "window beyond the FFT": (["features", "window_samples"], 513, "window_samples"),
+    "no hop": (["features", "hop_samples"], 0, "hop_samples"),
+    "hop beyond the window": (["features", "hop_samples"], 481, "hop_samples"),
+    "no mel bands": (["features", "mel_bands"], 0, "mel_bands"),
+    "mel beyond Nyquist": (["features", "mel_high_hz"], 9000.0, "half the sample rate"),
+    "no offset": (["features", "log_offset"], 0.0, "log_offset"),
+    "offset zero as float32": (["features", "log_offset"], 1e-60, "log_offset"),
+    "clip too short": (["features", "clip_samples"], 100, "frames"),
+    "another file": (["files", "model.int8.tflite", "sha256"], "0" * 64, "differs"),
+    "undescribed file": (["files"], {}, "does not describe"),
+    "another schema": (["schema"], 2, "another version"),
+}
+
+
+@pytest.mark.parametrize("change", MANIFEST_CHANGES)
+def test_a_manifest_that_does_not_fit_is_a_sentence(tmp_path: Path, change: str) -> None:
+    path, value, message = MANIFEST_CHANGES[change]
+    data = tiny_tflite.tiny_model(3)
+    manifest = tiny_tflite.tiny_manifest(data, LABELS)
+    _set(manifest, path, value)
+    model = tiny_tflite.write_build(tmp_path / "build", data, manifest)
+    with pytest.raises(KwsError, match=message) as caught:
+        render_firmware(model, tmp_path / "firmware")
+    assert str(caught.value).startswith(str(tmp_path))
+    assert not (tmp_path / "firmware").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": schema.TensorType.FLOAT32}, "its input is FLOAT32, not INT8"),
+        ({"quantized": False}, "no int8 scale"),
+        ({"op": schema.BuiltinOperator.GELU}, "the op GELU"),
+        ({"inputs": 2}, "damaged"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_a_sentence(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    data = tiny_tflite.tiny_model(3, **options)
+    model = tiny_tflite.write_build(tmp_path / "build", data, tiny_tflite.tiny_manifest(data, LABELS))
+    with pytest.raises(KwsError, match=message):
+        render_firmware(model, tmp_path / "firmware")
+
+
+@pytest.mark.parametrize("missing", ["manifest.json", "model.int8.tflite"])
+def test_a_missing_file_is_a_sentence(model: Path, tmp_path: Path, missing: str) -> None:
+    (model.parent / missing).unlink()
+    with pytest.raises(KwsError, match=f"{missing}: no such file"):
+        render_firmware(model, tmp_path / "firmware")
+
+
+def test_other_feature_sizes_reach_the_firmware(tmp_path: Path) -> None:
+    features = dataclasses.replace(tiny_tflite.FEATURES, hop_samples=320, clip_samples=16_000, mel_bands=32)
+    model = tiny_tflite.write_tiny_build(tmp_path / "build", LABELS, features)
+    text = render_generated(read_firmware_model(model), 16)["feature_params.h"]
+    assert "kHopSamples = 320," in text
+    assert "kMelBands = 32," in text
+    assert "kFrames = 49\n" in text
+    assert to_dict(read_firmware_model(model).features) == to_dict(features)
