@@ -19,7 +19,7 @@ from kws.config import to_dict
 from kws.dataset import Dataset, load_dataset_for
 from kws.features import features_of_clips
 from kws.model import count_macs, parameter_count
-from kws.progress import note
+from kws.progress import bar, note
 from quantize.affine import FloatArray
 from quantize.calibration import calibrate
 from quantize.compare import Check, check_device, check_export, check_kernels, check_rewrite, require
@@ -33,6 +33,7 @@ QDQ_ONNX = "model.int8.onnx"
 INT8_TFLITE = "model.int8.tflite"
 MODEL_FILES = [FLOAT_ONNX, QDQ_ONNX, INT8_TFLITE]
 PROOF_CLIPS = 200
+STAGES = 4
 
 
 def build(checkpoint_path: Path, data: Path, out: Path, *, calibration_clips: int) -> Path:
@@ -46,13 +47,16 @@ def build(checkpoint_path: Path, data: Path, out: Path, *, calibration_clips: in
     make_folder(out)
     dataset = load_dataset_for(checkpoint.labels, data, checkpoint.features)
     calibration = features_of_clips(dataset.calibration_clips(calibration_clips), checkpoint.features)
-    with atomic_folder(out) as folder:
+    with atomic_folder(out) as folder, bar("Quantizing") as progress:
         float_model = to_onnx(checkpoint.build(), calibration[:1].shape, folder / FLOAT_ONNX)
+        progress(1, STAGES)
         rewritten = rewrite(float_model)
         note(f"Calibrating on {len(calibration)} clips.")
         qdq = quantize_model(rewritten, calibrate(rewritten, calibration))
+        progress(2, STAGES)
         (folder / INT8_TFLITE).write_bytes(to_tflite(lower(qdq)))
         (folder / QDQ_ONNX).write_bytes(round_as_device(qdq).SerializeToString(deterministic=True))
+        progress(3, STAGES)
         proof = proof_features(dataset, checkpoint)
         checks, device = prove(checkpoint, rewritten, folder, proof)
         fields = _manifest_fields(checkpoint, checkpoint_path, device, checks) | {
@@ -60,6 +64,7 @@ def build(checkpoint_path: Path, data: Path, out: Path, *, calibration_clips: in
             "proof_clips": len(proof),
         }
         write_manifest(folder, fields, MODEL_FILES)
+        progress(STAGES, STAGES)
     return out
 
 

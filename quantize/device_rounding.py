@@ -18,7 +18,8 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-WEIGHTED_OPS = frozenset({"Conv", "Gemm", "MatMul"})
+from quantize.qdq import WEIGHTED_OPS
+
 ACTIVATIONS = frozenset({"Relu", "Clip"})
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import PATH_KEYWORDS, Kws
+from conftest import PATH_KEYWORDS, Kws, write_tones
+from toolchains import host_program, run_program
 
 from export.build import prove
 from kws.checkpoint import load_checkpoint
@@ -125,6 +126,27 @@ def test_the_qdq_graph_and_the_device_answer_real_clips_alike_and_not_always_the
     on_device, simulated = device(features), device.output.quantize(OnnxRuntime(built / "model.int8.onnx")(features))
     assert len(set(on_device.argmax(axis=1).tolist())) >= 4
     assert np.mean(np.abs(on_device.astype(int) - simulated) <= 1) >= 0.99
+
+
+def test_labels_with_quotes_newlines_and_arabic_letters_reach_the_firmware(tmp_path: Path, kws: Kws) -> None:
+    labels = sorted(['say "hi"', "line\nbreak", "نعم", "back\\slash ??"])
+    data = write_tones(tmp_path / "data", labels, noise=False)
+    kws("train", data, "--out", tmp_path / "run", "--epochs", "3")
+    kws("quantize", tmp_path / "run" / "checkpoint.pt", "--data", data, "--out", tmp_path / "build")
+    kws("headers", tmp_path / "build" / "model.int8.tflite", "--out", tmp_path / "firmware")
+    kws("benchmark", tmp_path / "build", "--data", data)
+    report = json.loads((tmp_path / "build" / "benchmark.json").read_text())
+    assert report["labels"] == labels
+    source = tmp_path / "print_labels.c"
+    source.write_text(
+        '#include <stdio.h>\n#include "labels.h"\n'
+        "int main(void) {\n"
+        "  for (int i = 0; i < kLabelCount; ++i) { fputs(kLabels[i], stdout); putchar(0); }\n"
+        "  return 0;\n}\n"
+    )
+    generated = tmp_path / "firmware" / "generated"
+    program = host_program([source, generated / "labels.cc"], [generated], tmp_path / "program")
+    assert run_program(program).decode().split("\0")[:-1] == labels
 
 
 def test_a_changed_model_is_caught_before_it_is_judged(built: Path, spoken: Path, tmp_path: Path, kws: Kws) -> None:
