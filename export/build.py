@@ -39,8 +39,8 @@ STAGES = 4
 def build(checkpoint_path: Path, data: Path, out: Path, *, calibration_clips: int) -> Path:
     """Write the float ONNX, the QDQ ONNX, the int8 TFLite model and their manifest to `out`, and return `out`.
 
-    Ranges come from clips of the training split; each arrow is then held against the one before it on up to
-    PROOF_CLIPS clips of the validation split. Raises KwsError, leaving `out` as it was, if an input cannot be used
+    Ranges come from clips of the training split; each arrow is then held against the one before it on
+    `proof_features`. Raises KwsError, leaving `out` as it was, if an input cannot be used
     or an arrow is past its tolerance.
     """
     checkpoint = load_checkpoint(checkpoint_path)
@@ -69,10 +69,14 @@ def build(checkpoint_path: Path, data: Path, out: Path, *, calibration_clips: in
 
 
 def proof_features(dataset: Dataset, checkpoint: Checkpoint) -> FloatArray:
-    """Log-mel (n, 1, mel_bands, frames) of at most PROOF_CLIPS validation clips, evenly spread over the split."""
+    """Log-mel (n, 1, mel_bands, frames) of PROOF_CLIPS validation clips, evenly spread over the split; where there are
+    fewer, training clips make up the number as far as they go."""
     pcm = dataset.evaluation_clips("validation").pcm
     rows = np.linspace(0, len(pcm) - 1, min(PROOF_CLIPS, len(pcm))).round().astype(np.int64)
-    return features_of_clips(pcm[rows], checkpoint.features)
+    clips = pcm[rows]
+    if len(clips) < PROOF_CLIPS:
+        clips = np.concatenate([clips, dataset.calibration_clips(PROOF_CLIPS - len(clips))])
+    return features_of_clips(clips, checkpoint.features)
 
 
 def prove(

@@ -84,6 +84,21 @@ def test_device_may_answer_one_clip_in_a_hundred_otherwise() -> None:
         compare.require(compare.check_device(logits, other))
 
 
+def test_a_tie_is_won_by_each_of_its_classes() -> None:
+    tied, first, second = int8([[7, 7, 0]]), int8([[7, 6, 0]]), int8([[6, 7, 0]])
+    assert compare.shared_winner(tied, first) == compare.shared_winner(tied, second) == 1.0
+    assert compare.shared_winner(first, second) == 0.0
+
+
+def test_among_few_clips_one_may_have_another_winner_but_not_two() -> None:
+    logits = np.tile(int8([10, 9, 0]), (20, 1))
+    other = logits.copy()
+    other[0] = [9, 10, 0]
+    compare.require(compare.check_device(logits, other))
+    other[1] = [9, 10, 0]
+    assert not compare.check_device(logits, other)[1].passed
+
+
 def test_arrays_that_do_not_fit_are_refused() -> None:
     with pytest.raises(KwsError, match=r"shapes \(2,\) and \(3,\)"):
         compare.max_abs_difference([1, 2], [1, 2, 3])
