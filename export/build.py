@@ -21,9 +21,10 @@ from kws.features import features_of_clips
 from kws.model import count_macs, parameter_count
 from kws.progress import bar, note
 from quantize.affine import FloatArray
-from quantize.calibration import calibrate
+from quantize.calibration import activations, calibrate, min_max
 from quantize.compare import Check, check_device, check_export, check_kernels, check_rewrite, require
 from quantize.device_rounding import round_as_device
+from quantize.equalization import equalize
 from quantize.qdq import quantize_model
 from quantize.rewrites import rewrite
 from quantize.runtimes import Int8Runtime, OnnxRuntime, TfliteReferenceRuntime, TflmRuntime
@@ -50,8 +51,9 @@ def build(checkpoint_path: Path, data: Path, out: Path, *, calibration_clips: in
     with atomic_folder(out) as folder, bar("Quantizing") as progress:
         float_model = to_onnx(checkpoint.build(), calibration[:1].shape, folder / FLOAT_ONNX)
         progress(1, STAGES)
-        rewritten = rewrite(float_model)
         note(f"Calibrating on {len(calibration)} clips.")
+        rewritten = rewrite(float_model)
+        rewritten = equalize(rewritten, min_max(activations(rewritten, calibration)))
         qdq = quantize_model(rewritten, calibrate(rewritten, calibration))
         progress(2, STAGES)
         (folder / INT8_TFLITE).write_bytes(to_tflite(lower(qdq)))
