@@ -20,7 +20,7 @@ def test_facts_are_those_of_the_model(tmp_path: Path) -> None:
     path.write_bytes(tiny_tflite.tiny_model(3))
     facts = read_tflite(path)
     assert facts.ops == ("FULLY_CONNECTED",)
-    assert facts.tensor_count == 4
+    assert len(facts.tensors) == 4
     assert (facts.input.shape, facts.input.dtype) == ((1, 40, 5, 1), "INT8")
     assert (facts.output.shape, facts.output.dtype) == ((1, 3), "INT8")
     assert facts.input.scale == np.float32(tiny_tflite.INPUT_SCALE)
