@@ -73,7 +73,10 @@ class OpShape:
 
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
-    """A loop nest of TFLM or CMSIS-NN; `quantities` are what its instructions are proportional to."""
+    """A loop nest of TFLM or CMSIS-NN; `quantities` are what its instructions are proportional to.
+
+    `slow` is '' for a fast CMSIS-NN kernel or a plain copy, else what makes the op miss one or ill suited to it.
+    """
 
     name: str
     quantities: Callable[[OpShape], Quantities]
@@ -103,7 +106,7 @@ def kernel_of(op: OpShape, core: str) -> Kernel | None:
     if op.kind == "DEPTHWISE_CONV_2D":
         return _depthwise(op, core)
     if op.kind in ("ADD", "MUL") and len(set(map(_rank_4, op.inputs))) > 1:
-        return Kernel(name=f"{op.kind} broadcast", quantities=_broadcast, slow="broadcast: a reference loop")
+        return Kernel(name=f"{op.kind} broadcast", quantities=_broadcast, slow="broadcast")
     if core == "cortex_m55" and op.kind in _POOLS_M55:
         return Kernel(name=op.kind, quantities=_POOLS_M55[op.kind])
     return _KERNELS.get(op.kind)
@@ -111,7 +114,7 @@ def kernel_of(op: OpShape, core: str) -> Kernel | None:
 
 def _convolution(op: OpShape, core: str) -> Kernel:
     on_m4 = core == "cortex_m4"
-    slow = "one input channel: little work a pixel to copy" if op.input_channels // op.groups == 1 else ""
+    slow = "one input channel" if op.input_channels // op.groups == 1 else ""
     if op.taps == 1:
         return Kernel(name="CONV_2D 1x1", quantities=_pointwise_m4 if on_m4 else _pointwise_m55)
     in_one_row = op.kernel[0] == 1 and _image(op.inputs[0])[0] == 1 and op.dilation == (1, 1)
@@ -122,7 +125,7 @@ def _convolution(op: OpShape, core: str) -> Kernel:
 
 def _depthwise(op: OpShape, core: str) -> Kernel:
     if op.dilation != (1, 1) or op.channels != op.input_channels:
-        slow = "dilated: a generic loop" if op.dilation != (1, 1) else "several outputs a channel: a generic loop"
+        slow = "dilated" if op.dilation != (1, 1) else "several outputs a channel"
         return Kernel(name="DEPTHWISE_CONV_2D dilated", quantities=_generic_depthwise, slow=slow)
     if core == "cortex_m55":
         return Kernel(name="DEPTHWISE_CONV_2D", quantities=_depthwise_m55)
@@ -283,7 +286,7 @@ def _softmax(op: OpShape) -> Quantities:
 
 _WINDOWED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "AVERAGE_POOL_2D", "MAX_POOL_2D"})
 _POOLS_M55 = {"AVERAGE_POOL_2D": _average_pool_m55, "MAX_POOL_2D": _max_pool_m55}
-_REFERENCE = "a reference loop"
+_REFERENCE = "reference loop"
 _KERNELS = {
     kernel.name: kernel
     for kernel in (

@@ -1,8 +1,8 @@
 """How many instructions an int8 op takes under TFLM with CMSIS-NN, predicted for Cortex-M4 and Cortex-M55.
 
 Each kernel has a formula: quantities that its loops run over, times coefficients in `costs/coefficients.json`.
-`export.cost_fit` fits them to `costs/op_costs.csv`: instructions counted on emulated boards (mps2-an386, mps3-an547; TFLM
-of August 2026, GCC 12). They are instructions, not cycles: no wait states, no caches, no dual issue.
+`export.cost_fit` fits them to `costs/op_costs.csv`: instructions counted on emulated boards (mps2-an386, mps3-an547;
+TFLM of August 2026, GCC 12). They are instructions, not cycles: no wait states, no caches, no dual issue.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from export.cost_kernels import CORES, Kernel, OpShape, Pair, Shape, kernel_of, limits_of
-from export.tflite_reader import NO_TENSOR, OpFacts, TensorFacts, WindowFacts
+from export.tflite_reader import NO_TENSOR, OpFacts, TensorFacts, TfliteFacts, WindowFacts
 
 MAX_RANK = 4
 COEFFICIENTS = Path(__file__).with_name("costs") / "coefficients.json"
@@ -25,8 +25,8 @@ Fitted = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """`instructions` by core, None for an op that was never measured; `slow` says why the op is no fast CMSIS-NN
-    kernel, else ''; `is_extrapolated`: no shape like this one was measured.
+    """`instructions` by core, None for an op that was never measured; `slow` as in Kernel, on Cortex-M4;
+    `is_extrapolated`: no shape like this one was measured.
     """
 
     instructions: Mapping[str, int] | None
@@ -34,10 +34,35 @@ class Estimate:
     is_extrapolated: bool
 
 
+UNMEASURED = Estimate(instructions=None, slow="", is_extrapolated=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEstimate:
+    """Of a whole model: `instructions` by core, without `unmeasured_ops`."""
+
+    instructions: Mapping[str, int]
+    unmeasured_ops: int
+
+
+def estimate_ops(facts: TfliteFacts) -> list[Estimate]:
+    """One estimate for each op of the model, in order."""
+    shapes = [op_shape(op, facts.tensors) for op in facts.operators]
+    return [UNMEASURED if shape is None else estimate(shape) for shape in shapes]
+
+
+def total(estimates: Sequence[Estimate]) -> ModelEstimate:
+    measured = [part.instructions for part in estimates if part.instructions is not None]
+    return ModelEstimate(
+        instructions={core: sum(part[core] for part in measured) for core in CORES},
+        unmeasured_ops=len(estimates) - len(measured),
+    )
+
+
 def op_shape(op: OpFacts, tensors: Sequence[TensorFacts]) -> OpShape | None:
     """`op` as the formulas see it; None if it is not int8, or not of the form that TFLM's int8 kernels take."""
     present = [tensors[index] for index in op.inputs if index != NO_TENSOR]
-    if not present or not op.outputs or tensors[op.outputs[0]].dtype != "INT8" or present[0].dtype != "INT8":
+    if not present or tensors[op.outputs[0]].dtype != "INT8" or present[0].dtype != "INT8":
         return None
     output, window = tensors[op.outputs[0]].shape, op.window
     operands = present if op.name == "CONCATENATION" else present[:2] if op.name in ("ADD", "MUL") else present[:1]
@@ -58,7 +83,7 @@ def estimate(op: OpShape) -> Estimate:
     parts = {core: _on_core(op, core) for core in CORES}
     found = {core: part for core, part in parts.items() if part is not None}
     if len(found) < len(CORES):
-        return Estimate(instructions=None, slow="", is_extrapolated=True)
+        return UNMEASURED
     return Estimate(
         instructions={core: predict(kernel, op, fitted) for core, (kernel, fitted) in found.items()},
         slow=found["cortex_m4"][0].slow,

@@ -267,6 +267,8 @@ def _op_facts(op: Table, codes: list[str], tensor_count: int) -> OpFacts:
         0 <= index < tensor_count for index in outputs
     ):
         raise DamagedError("an operator with a tensor that is not there")
+    if not outputs:
+        raise DamagedError("an operator without an output")
     code = op.scalar(_Op.CODE, "<I", default=0)
     if code >= len(codes):
         raise DamagedError(f"an operator of code {code} of {len(codes)}")
