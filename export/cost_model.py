@@ -71,6 +71,8 @@ def op_shape(op: OpFacts, tensors: Sequence[TensorFacts]) -> OpShape | None:
         return None
     if op.name == "CONCATENATION" and len({len(shape) for shape in (output, *shapes)}) > 1:
         return None
+    if op.name == "FULLY_CONNECTED" and len(present) > 1 and present[1].shape:
+        shapes = (present[1].shape[-1:],)
     if window is None:
         return OpShape(kind=op.name, inputs=shapes, output=output)
     if window.size is None:

@@ -93,6 +93,23 @@ def test_headers_give_a_complete_firmware_folder(built: Path, tmp_path: Path, kw
     assert list((tmp_path / "firmware" / "generated").glob("*.h"))
 
 
+def test_inspect_finds_what_each_op_costs_and_loses(built: Path, spoken: Path, tmp_path: Path, kws: Kws) -> None:
+    model, report = built / "model.int8.tflite", tmp_path / "inspection.json"
+    result = kws("inspect", model, "--float", built / "model.onnx", "--data", spoken, "--out", report)
+    assert result.stdout.splitlines()[-1] == f"Wrote {report}"
+    found = json.loads(report.read_text())
+    assert found["unmeasured_ops"] == 0
+    assert 20e6 < found["instructions"]["cortex_m55"] < found["instructions"]["cortex_m4"] < 80e6
+    assert found["compared_clips"] >= 10
+    assert all(op["sqnr_db"] is None or op["sqnr_db"] > 5 for op in found["ops"])
+    assert sum(op["sqnr_db"] is not None for op in found["ops"]) > 0.9 * len(found["ops"])
+    assert found["ops"][-1]["sqnr_db"] > 15
+    (tmp_path / "other.onnx").write_bytes((built / "model.int8.onnx").read_bytes())
+    refused = kws("inspect", model, "--float", tmp_path / "other.onnx", "--data", spoken, check=False)
+    assert refused.returncode == 1
+    assert "other.onnx: is not the float model of" in refused.stderr
+
+
 def test_a_wrong_scale_in_the_device_model_fails_the_proof(
     built: Path, trained_run: Path, spoken: Path, tmp_path: Path
 ) -> None:
