@@ -302,7 +302,7 @@ _KERNELS = {
         Kernel(name="AVERAGE_POOL_2D", quantities=_average_pool_m4),
         Kernel(name="MAX_POOL_2D", quantities=_max_pool_m4),
         Kernel(name="SLICE", quantities=_slice),
-        Kernel(name="TRANSPOSE", quantities=_transpose, slow=_REFERENCE),
+        Kernel(name="TRANSPOSE", quantities=_transpose, slow="element by element"),
         Kernel(name="CONCATENATION", quantities=_concatenation),
         Kernel(name="RESHAPE", quantities=_reshape),
         Kernel(name="PAD", quantities=_pad),

@@ -7,6 +7,7 @@ position counts from the end.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -93,6 +94,15 @@ class Table:
     def _place(self, field: IntEnum) -> int | None:
         offset = self.fields[field] if field < len(self.fields) else 0
         return self.position + offset if offset else None
+
+
+def covered_bytes(spans: Iterable[Span]) -> int:
+    """Bytes that lie in any of `spans`: what equal constants share counts once."""
+    covered, end = 0, 0
+    for start, size in sorted(spans):
+        covered += max(0, start + size - max(start, end))
+        end = max(end, start + size)
+    return covered
 
 
 def follow(data: bytes, place: int) -> int:

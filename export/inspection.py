@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from export.arena import estimate_32_bit_arena_bytes, measure_arena_bytes
 from export.cost_model import Estimate, ModelEstimate, estimate_ops, op_shape, total
-from export.flatbuffer import Span
+from export.flatbuffer import Span, covered_bytes
 from export.tflite_reader import NO_TENSOR, OpFacts, TfliteFacts, parse_tflite, read_bytes
 from kws.artifact import read_manifest, sha256_file, write_json
 from kws.errors import KwsError
@@ -47,7 +47,7 @@ class OpReport:
 
 @dataclass(frozen=True, kw_only=True)
 class FileBytes:
-    """Where the bytes of the file go; `structure` is all that is no constant and no quantization."""
+    """Where the bytes of the file go; `structure` is all else, the sizes of SLICE, PAD and RESHAPE included."""
 
     file: int
     weights: int
@@ -170,10 +170,12 @@ def _constants(op: OpFacts, facts: TfliteFacts, dtype: str) -> list[Span]:
 
 
 def _file_bytes(facts: TfliteFacts, file_bytes: int) -> FileBytes:
-    weights = _covered(span for op in facts.operators for span in _constants(op, facts, "INT8"))
+    weights = covered_bytes(span for op in facts.operators for span in _constants(op, facts, "INT8"))
     bias_indexes = {op.inputs[_BIAS_OPERAND] for op in facts.operators if op.name in _BIASED and len(op.inputs) > 2}
-    biases = _covered(span for index in bias_indexes - {NO_TENSOR} if (span := facts.tensors[index].data) is not None)
-    quantization = _covered(span for tensor in facts.tensors for span in tensor.quantization)
+    biases = covered_bytes(
+        span for index in bias_indexes - {NO_TENSOR} if (span := facts.tensors[index].data) is not None
+    )
+    quantization = covered_bytes(span for tensor in facts.tensors for span in tensor.quantization)
     return FileBytes(
         file=file_bytes,
         weights=weights,
@@ -181,15 +183,6 @@ def _file_bytes(facts: TfliteFacts, file_bytes: int) -> FileBytes:
         quantization=quantization,
         structure=file_bytes - weights - biases - quantization,
     )
-
-
-def _covered(spans: Iterable[Span]) -> int:
-    """Bytes that lie in any of `spans`: what equal constants share counts once."""
-    covered, end = 0, 0
-    for start, size in sorted(spans):
-        covered += max(0, start + size - max(start, end))
-        end = max(end, start + size)
-    return covered
 
 
 def slow_groups(ops: Sequence[OpReport]) -> list[tuple[str, int, int, float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 from rich import box
@@ -11,7 +10,8 @@ from rich.table import Table
 
 from export.inspection import Inspection, OpReport, slow_groups
 
-WIDTH_WITHOUT_TERMINAL = 160
+# Room for all columns; a narrower terminal wraps lines, which rich would cut.
+WIDTH = 160
 WORST_LAYERS = 5
 
 _COLUMNS: tuple[tuple[str, Callable[[OpReport], str]], ...] = (
@@ -36,7 +36,7 @@ _LEFT_ALIGNED = frozenset({"op", "output", "slow"})
 
 def print_inspection(found: Inspection) -> None:
     """The ops, those that miss CMSIS-NN's fast kernels, the layers that lose most to int8, and the totals."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
+    console = Console(highlight=False, width=WIDTH)
     console.print(_op_table(found))
     console.print(_slow_table(found))
     if found.compared_clips:

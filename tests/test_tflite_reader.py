@@ -13,6 +13,7 @@ import tiny_tflite
 from qdq_graphs import block, built
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
+from export.flatbuffer import covered_bytes
 from export.graph import Conv2D, DepthwiseConv2D, Padding
 from export.lowering import lower
 from export.tflite_reader import MAX_FILE_BYTES, parse_tflite, read_tflite
@@ -53,13 +54,29 @@ def test_tensors_and_windows_are_those_of_the_graph_that_was_written() -> None:
     assert {op.window.stride for op in facts.operators if op.window} == {(1, 1), (2, 1)}
 
 
+def packed(model: schema.ModelT) -> bytes:
+    builder = flatbuffers.Builder(4096)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
 def test_a_constant_of_the_wrong_size_is_refused() -> None:
     model = schema.ModelT.InitFromPackedBuf(tiny_tflite.tiny_model())
     model.buffers[1].data = model.buffers[1].data[:-1]
-    builder = flatbuffers.Builder(4096)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     with pytest.raises(KwsError, match="599 bytes for a constant of shape"):
-        parse_tflite(bytes(builder.Output()), source="model")
+        parse_tflite(packed(model), source="model")
+
+
+def test_an_operator_without_an_output_is_refused() -> None:
+    model = schema.ModelT.InitFromPackedBuf(tiny_tflite.tiny_model())
+    model.subgraphs[0].operators[0].outputs = []
+    with pytest.raises(KwsError, match="an operator without an output"):
+        parse_tflite(packed(model), source="model")
+
+
+def test_bytes_that_tables_share_count_once() -> None:
+    assert covered_bytes([(30, 2), (0, 10), (5, 10), (0, 10), (6, 3)]) == 17
+    assert covered_bytes([]) == 0
 
 
 def test_an_op_code_beyond_127_keeps_its_name() -> None:
