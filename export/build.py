@@ -30,9 +30,10 @@ from quantize.rewrites import rewrite
 from quantize.runtimes import Int8Runtime, OnnxRuntime, TfliteReferenceRuntime, TflmRuntime
 
 FLOAT_ONNX = "model.onnx"
+PREPARED_ONNX = "model.prepared.onnx"
 QDQ_ONNX = "model.int8.onnx"
 INT8_TFLITE = "model.int8.tflite"
-MODEL_FILES = [FLOAT_ONNX, QDQ_ONNX, INT8_TFLITE]
+MODEL_FILES = [FLOAT_ONNX, PREPARED_ONNX, QDQ_ONNX, INT8_TFLITE]
 PROOF_CLIPS = 200
 STAGES = 4
 
@@ -52,15 +53,15 @@ def build(checkpoint_path: Path, data: Path, out: Path, *, calibration_clips: in
         float_model = to_onnx(checkpoint.build(), calibration[:1].shape, folder / FLOAT_ONNX)
         progress(1, STAGES)
         note(f"Calibrating on {len(calibration)} clips.")
-        rewritten = rewrite(float_model)
-        rewritten = equalize(rewritten, min_max(activations(rewritten, calibration)))
-        qdq = quantize_model(rewritten, calibrate(rewritten, calibration))
+        prepared = prepare(float_model, calibration)
+        (folder / PREPARED_ONNX).write_bytes(prepared.SerializeToString(deterministic=True))
+        qdq = quantize_model(prepared, calibrate(prepared, calibration))
         progress(2, STAGES)
         (folder / INT8_TFLITE).write_bytes(to_tflite(lower(qdq)))
         (folder / QDQ_ONNX).write_bytes(round_as_device(qdq).SerializeToString(deterministic=True))
         progress(3, STAGES)
         proof = proof_features(dataset, checkpoint)
-        checks, device = prove(checkpoint, rewritten, folder, proof)
+        checks, device = prove(checkpoint, folder, proof)
         fields = _manifest_fields(checkpoint, checkpoint_path, device, checks) | {
             "calibration": {"clips": len(calibration)},
             "proof_clips": len(proof),
@@ -81,15 +82,19 @@ def proof_features(dataset: Dataset, checkpoint: Checkpoint) -> FloatArray:
     return features_of_clips(clips, checkpoint.features)
 
 
-def prove(
-    checkpoint: Checkpoint, rewritten: onnx.ModelProto, folder: Path, features: FloatArray
-) -> tuple[list[Check], TflmRuntime]:
+def prepare(float_model: onnx.ModelProto, calibration: FloatArray) -> onnx.ModelProto:
+    """The same function with the tensors that the device will have, their channels in like ranges on `calibration`."""
+    rewritten = rewrite(float_model)
+    return equalize(rewritten, min_max(activations(rewritten, calibration)))
+
+
+def prove(checkpoint: Checkpoint, folder: Path, features: FloatArray) -> tuple[list[Check], TflmRuntime]:
     """Run every arrow on `features`, say what was found, and raise KwsError at the first past its tolerance."""
     with torch.inference_mode():
         torch_logits = checkpoint.build()(torch.from_numpy(features)).numpy()
     onnx_logits = OnnxRuntime(folder / FLOAT_ONNX)(features)
     checks = check_export(torch_logits, onnx_logits)
-    checks += check_rewrite(onnx_logits, OnnxRuntime(rewritten.SerializeToString())(features))
+    checks += check_rewrite(onnx_logits, OnnxRuntime(folder / PREPARED_ONNX)(features))
     device = TflmRuntime(folder / INT8_TFLITE)
     device_logits = device(features)
     checks += check_device(device.output.quantize(OnnxRuntime(folder / QDQ_ONNX)(features)), device_logits)

@@ -8,7 +8,9 @@ import numpy as np
 
 from export.arena import measure_arena_bytes
 from export.build import FLOAT_ONNX, INT8_TFLITE, MODEL_FILES
+from export.cost_model import estimate_ops, total
 from export.firmware_model import read_firmware_model
+from export.tflite_reader import parse_tflite
 from kws.artifact import make_folder, read_manifest, write_json
 from kws.benchmark import compare, print_tables
 from kws.dataset import load_dataset_for
@@ -41,10 +43,16 @@ def benchmark_build(build: Path, data: Path, out: Path) -> Path:
         clip_names=clips.names,
         model_bytes=len(model.data),
         arena_bytes=measure_arena_bytes(model.data, str(build / INT8_TFLITE)),
+        estimated_instructions=_estimated_instructions(model.data, str(build / INT8_TFLITE)),
     )
     write_json(out / REPORT_NAME, result.as_json())
     print_tables(result)
     return out / REPORT_NAME
+
+
+def _estimated_instructions(model: bytes, source: str) -> dict[str, int]:
+    estimate = total(estimate_ops(parse_tflite(model, source)))
+    return {**estimate.instructions, "unmeasured_ops": estimate.unmeasured_ops}
 
 
 def _answers(device: TflmRuntime, features: FloatArray) -> Int8Array:

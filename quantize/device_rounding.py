@@ -20,6 +20,7 @@ from onnx import helper, numpy_helper
 
 from quantize.qdq import WEIGHTED_OPS
 
+ROUNDING_PARTS = ("exact", "sign", "shift", "half_first_rounding")
 ACTIVATIONS = frozenset({"Relu", "Clip"})
 
 
@@ -37,7 +38,7 @@ def round_as_device(qdq: onnx.ModelProto) -> onnx.ModelProto:
             nodes.append(node)
             continue
         output = node.output[0]
-        exact, sign, shift, name = (f"{output}/{part}" for part in ("exact", "sign", "shift", "half_first_rounding"))
+        exact, sign, shift, name = (f"{output}/{part}" for part in ROUNDING_PARTS)
         renamed = onnx.NodeProto()
         renamed.CopyFrom(node)
         renamed.output[0] = exact
@@ -54,6 +55,25 @@ def round_as_device(qdq: onnx.ModelProto) -> onnx.ModelProto:
     simulated.graph.node.extend(nodes)
     simulated.graph.initializer.extend(halves)
     return simulated
+
+
+def without_device_rounding(simulated: onnx.ModelProto) -> onnx.ModelProto:
+    """The model that `round_as_device` made `simulated` of."""
+    outputs = {name for node in simulated.graph.node for name in node.output}
+    rounded = {name for name in outputs if {f"{name}/{part}" for part in ROUNDING_PARTS[:3]} <= outputs}
+    added = {f"{name}/{part}" for name in rounded for part in ROUNDING_PARTS}
+    exact_names = {f"{name}/{ROUNDING_PARTS[0]}": name for name in rounded}
+    qdq = onnx.ModelProto()
+    qdq.CopyFrom(simulated)
+    del qdq.graph.node[:], qdq.graph.initializer[:]
+    for node in simulated.graph.node:
+        if node.output[0] in exact_names:
+            qdq.graph.node.add().CopyFrom(node)
+            qdq.graph.node[-1].output[0] = exact_names[node.output[0]]
+        elif added.isdisjoint(node.output) and node.output[0] not in rounded:
+            qdq.graph.node.add().CopyFrom(node)
+    qdq.graph.initializer.extend(tensor for tensor in simulated.graph.initializer if tensor.name not in added)
+    return qdq
 
 
 class _Graph:
