@@ -40,6 +40,12 @@ def dense(kind: str) -> Build:
     return build
 
 
+def average_pool(b: QdqBuilder) -> str:
+    """Averages of two: every other one is a tie."""
+    affine = Affine(0.0517, -7)
+    return b.op("AveragePool", [image(b)], affine, kernel_shape=[1, 2])
+
+
 CASES = {
     "conv": pointwise(""),
     "conv relu": pointwise("Relu"),
@@ -48,6 +54,7 @@ CASES = {
     "mul": gate,
     "gemm": dense("Gemm"),
     "matmul": dense("MatMul"),
+    "average pool": average_pool,
 }
 
 
