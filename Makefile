@@ -8,7 +8,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORDS := yes,no,up,down,left,right,on,off,stop,go
-DEMO_EPOCHS := 30
 
 .PHONY: demo test check clean
 
@@ -18,7 +17,7 @@ $(READY): pyproject.toml scripts/setup.sh
 
 demo: $(READY)
 	test -d demo/data || $(BIN)/kws synth demo/data
-	$(BIN)/kws train demo/data --out demo/run --words $(WORDS) --epochs $(DEMO_EPOCHS)
+	$(BIN)/kws train demo/data --out demo/run --words $(WORDS)
 	$(BIN)/kws quantize demo/run/checkpoint.pt --data demo/data --out demo/build
 	$(BIN)/kws headers demo/build/model.int8.tflite --out demo/firmware
 	$(BIN)/kws benchmark demo/build --data demo/data --out demo/report

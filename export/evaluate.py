@@ -29,7 +29,7 @@ def benchmark_build(build: Path, data: Path, out: Path) -> Path:
     read_manifest(build, verify=MODEL_FILES)
     make_folder(out)
     model = read_firmware_model(build / INT8_TFLITE)
-    dataset = load_dataset_for(model.labels, data, model.features)
+    dataset = load_dataset_for(model.labels, data, model.features, needed=["testing"])
     clips = dataset.evaluation_clips("testing")
     features = features_of_clips(clips.pcm, model.features)
     device = TflmRuntime(model.data)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from export import cgen
-from export.tflite_reader import TensorFacts, parse_tflite
+from export.tflite_reader import TensorFacts, parse_tflite, read_tflite_bytes
 from kws.artifact import MANIFEST_NAME, read_manifest
 from kws.config import FeatureConfig, from_dict
 from kws.errors import KwsError
@@ -57,9 +57,9 @@ def read_firmware_model(model: Path) -> FirmwareModel:
     The input must be (1, mel_bands, frames, 1), the output one logit a label.
     Raises KwsError if either is missing or damaged, or if they disagree.
     """
+    data = read_tflite_bytes(model)
     manifest = read_manifest(model.parent, verify=[model.name])
     manifest_name = str(model.parent / MANIFEST_NAME)
-    data = model.read_bytes()
     facts = parse_tflite(data, source=str(model))
     found = FirmwareModel(
         name=model.name,

@@ -59,23 +59,33 @@ def read_tflite(path: Path) -> TfliteFacts:
     Raises KwsError if it cannot be read, is no TFLite model, is damaged or cut short, or has anything but
     one subgraph with one input and one output.
     """
+    return parse_tflite(read_tflite_bytes(path), source=str(path))
+
+
+def read_tflite_bytes(path: Path) -> bytes:
+    """The bytes of a file that calls itself a TFLite model. Raises KwsError if it cannot be read or does not."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise KwsError(f"{path}: cannot be read ({error.strerror}); give the path of a .tflite file.") from error
-    return parse_tflite(data, source=str(path))
+    _require_identifier(data, str(path))
+    return data
 
 
 def parse_tflite(data: bytes, source: str) -> TfliteFacts:
-    """The same for a model in memory; `source` names it in the error (KwsError)."""
-    if data[4:8] != TFLITE_IDENTIFIER:
-        raise KwsError(f"{source}: is no TFLite model; give the .tflite file that kws quantize wrote.")
+    """`read_tflite` for a model in memory; `source` names it in the error (KwsError)."""
+    _require_identifier(data, source)
     if len(data) > MAX_FILE_BYTES:
         raise KwsError(f"{source}: has {len(data)} bytes, too many for a microcontroller model; give another file.")
     try:
         return _model_facts(data)
     except _DamagedError as error:
         raise KwsError(f"{source}: is a damaged TFLite model ({error}); run kws quantize again.") from error
+
+
+def _require_identifier(data: bytes, source: str) -> None:
+    if data[4:8] != TFLITE_IDENTIFIER:
+        raise KwsError(f"{source}: is no TFLite model; give the .tflite file that kws quantize wrote.")
 
 
 class _DamagedError(Exception):

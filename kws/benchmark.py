@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kws.metrics import Indices, accuracy, agreement, confusion_matrix, per_class, sqnr_db
 
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
 FORMS = ("float", "int8")
+MAX_CONFUSIONS = 20
+PLAIN_WIDTH = 120
 Logits = npt.NDArray[np.float32]
 
 
@@ -67,51 +74,62 @@ def compare(
 
 
 def print_tables(result: Benchmark) -> None:
-    """Summary, per-class figures and both confusion matrices on standard output."""
+    """Per-class figures, the commonest confusions and the summary on standard output; JSON has the whole matrices."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    console = Console(highlight=False, width=None if _is_terminal() else 120)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    for table in (_class_table(result), _confusion_table(result), _summary_table(result)):
+        console.print(table)
 
-    classes = Table("class", title="Per class", title_justify="left")
-    for heading in ("clips", "float recall", "int8 recall", "float precision", "int8 precision"):
-        classes.add_column(heading, justify="right")
+
+def _class_table(result: Benchmark) -> Table:
+    table = _table("Per class", "class", "clips", "float recall", "int8 recall", "float precision", "int8 precision")
     for of_float, of_int8 in zip(result.per_class["float"], result.per_class["int8"], strict=True):
         cells = [_percent(f[figure]) for figure in ("recall", "precision") for f in (of_float, of_int8)]
-        classes.add_row(Text(_visible(of_float["label"])), str(of_float["clips"]), *cells)
-    console.print(classes)
-
-    for form in FORMS:
-        confusion = Table(title=f"Confusion, {form}: a row is what was said", title_justify="left")
-        confusion.add_column("")
-        for index in range(len(result.labels)):
-            confusion.add_column(str(index), justify="right")
-        for index, (label, row) in enumerate(zip(result.labels, result.confusion[form], strict=True)):
-            confusion.add_row(Text(f"{index} {_visible(label)}"), *[str(count or ".") for count in row])
-        console.print(confusion)
-
-    summary = Table("", title=f"{result.clips} test clips", title_justify="left")
-    for form in FORMS:
-        summary.add_column(form, justify="right")
-    summary.add_row("accuracy", *[f"{result.accuracy[form]:.2%}" for form in FORMS])
-    summary.add_row("same answer as float", "", f"{result.agreement:.2%}")
-    summary.add_row("logit SQNR", "", f"{result.sqnr_db:.1f} dB")
-    summary.add_row("model", "", f"{result.model_bytes:,} bytes")
-    summary.add_row("arena", "", f"{result.arena_bytes:,} bytes")
-    console.print(summary)
+        table.add_row(_visible(of_float["label"]), str(of_float["clips"]), *cells)
+    return table
 
 
-def _is_terminal() -> bool:
-    import sys
+def _confusion_table(result: Benchmark) -> Table:
+    table = _table("Confusion, the commonest first", "said", "heard", "float", "int8")
+    pairs = [
+        (said, heard) for said in range(len(result.labels)) for heard in range(len(result.labels)) if said != heard
+    ]
+    counts = {pair: [result.confusion[form][pair[0]][pair[1]] for form in FORMS] for pair in pairs}
+    ranked = sorted((pair for pair in pairs if any(counts[pair])), key=lambda pair: (-max(counts[pair]), pair))
+    for said, heard in ranked[:MAX_CONFUSIONS]:
+        table.add_row(_visible(result.labels[said]), _visible(result.labels[heard]), *map(str, counts[said, heard]))
+    if len(ranked) > MAX_CONFUSIONS:
+        table.caption = f"and {len(ranked) - MAX_CONFUSIONS} rarer pairs"
+    return table
 
-    return sys.stdout.isatty()
+
+def _summary_table(result: Benchmark) -> Table:
+    table = _table(f"{result.clips} test clips", "", *FORMS)
+    table.add_row("accuracy", *[f"{result.accuracy[form]:.2%}" for form in FORMS])
+    table.add_row("same answer as float", "", f"{result.agreement:.2%}")
+    table.add_row("logit SQNR", "", f"{result.sqnr_db:.1f} dB")
+    table.add_row("model", "", f"{result.model_bytes:,} bytes")
+    table.add_row("arena", "", f"{result.arena_bytes:,} bytes")
+    return table
+
+
+def _table(title: str, *headings: str) -> Table:
+    """Columns of words on the left, of numbers on the right."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in ("", "class", "said", "heard") else "right")
+    return table
 
 
 def _percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{fraction:.1%}"
 
 
-def _visible(label: str) -> str:
+def _visible(label: str) -> Text:
     """A label with control characters escaped: it comes from a folder name and must not steer the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in label)
+    from rich.text import Text
+
+    return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in label))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kws import __version__
-from kws.config import MODEL_TAUS, TrainConfig
+from kws.config import ACTIVATIONS, HOPS_MS, MODEL_TAUS, TrainConfig, features_with_hop
 from kws.errors import KwsError
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def _train(options: argparse.Namespace) -> Path:
         model_name=options.model,
         config=config,
         device_name=options.device,
+        activation=options.activation,
+        features=features_with_hop(options.hop_ms),
     )
 
 
@@ -137,6 +139,19 @@ def _add_train(commands: _Commands) -> None:
         default="bcresnet-1",
         metavar="NAME",
         help=f"one of {', '.join(MODEL_TAUS)} (default: bcresnet-1)",
+    )
+    parser.add_argument(
+        "--activation",
+        choices=list(ACTIVATIONS),
+        default="swish",
+        help="of the temporal branch; hardswish and relu cost less on a microcontroller (default: swish)",
+    )
+    parser.add_argument(
+        "--hop-ms",
+        type=int,
+        choices=list(HOPS_MS),
+        default=10,
+        help="from one feature frame to the next, in ms; 20 halves work and memory (default: 10)",
     )
     epochs = TrainConfig().epochs
     parser.add_argument(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,11 +118,14 @@ class Dataset:
         return clips, names
 
 
-def load_dataset(root: Path, words: Sequence[str] | None, config: FeatureConfig) -> Dataset:
+def load_dataset(
+    root: Path, words: Sequence[str] | None, config: FeatureConfig, needed: Collection[str] = SPLITS
+) -> Dataset:
     """Read a folder in Speech Commands layout (`<word>/<speaker>_nohash_<n>.wav` or .flac).
 
     `words` are the keywords, in the order of their labels; all other words become `_unknown_`. None makes
-    every word a keyword. `_silence_` is cut from `_background_noise_/` if there is such a folder.
+    every word a keyword. `_silence_` is cut from `_background_noise_/` if there is such a folder. Only the splits
+    in `needed` must have clips: a folder of test clips alone can be judged.
     Raises KwsError for a missing or empty folder, a missing word, fewer than two classes or three speakers,
     or a data set in which no clip of a word can be decoded. A few bad clips among many are named and skipped.
     """
@@ -139,7 +142,7 @@ def load_dataset(root: Path, words: Sequence[str] | None, config: FeatureConfig)
         labels.insert(0, SILENCE_LABEL)
     if len(labels) < 2:
         raise KwsError(f"{root}: gives only one class, {labels[0]!r}; add another word or {NOISE_FOLDER}/.")
-    splits = _make_splits(root, names, failures, keywords, labels)
+    splits = _make_splits(root, names, failures, keywords, labels, needed)
     return Dataset(
         root=root, labels=labels, names=names, pcm=pcm, splits=splits, noise=noise, clip_samples=config.clip_samples
     )
@@ -150,9 +153,11 @@ def keywords_of(labels: Sequence[str]) -> list[str]:
     return [label for label in labels if label not in (SILENCE_LABEL, UNKNOWN_LABEL)]
 
 
-def load_dataset_for(labels: Sequence[str], root: Path, config: FeatureConfig) -> Dataset:
+def load_dataset_for(
+    labels: Sequence[str], root: Path, config: FeatureConfig, needed: Collection[str] = SPLITS
+) -> Dataset:
     """Read `root` for a model that knows `labels`; raises KwsError if the data gives other labels."""
-    dataset = load_dataset(root, keywords_of(labels), config)
+    dataset = load_dataset(root, keywords_of(labels), config, needed)
     if dataset.labels != list(labels):
         raise KwsError(
             f"{root}: gives the labels {', '.join(dataset.labels)}, but the model was trained for "
@@ -209,9 +214,14 @@ def _report_failures(root: Path, failures: dict[str, str], total: int) -> None:
 
 
 def _make_splits(
-    root: Path, names: list[str], failures: dict[str, str], keywords: list[str], labels: list[str]
+    root: Path,
+    names: list[str],
+    failures: dict[str, str],
+    keywords: list[str],
+    labels: list[str],
+    needed: Collection[str],
 ) -> dict[str, Split]:
-    split_of = split_names(root, [name for name in names if name not in failures])
+    split_of = split_names(root, [name for name in names if name not in failures], needed)
     target_of = {word: labels.index(word) for word in keywords}
     splits = {}
     for split in SPLITS:
@@ -219,14 +229,15 @@ def _make_splits(
         words = [names[row].partition("/")[0] for row in rows]
         known = [(row, target_of[word]) for row, word in zip(rows, words, strict=True) if word in target_of]
         unknown = [row for row, word in zip(rows, words, strict=True) if word not in target_of]
-        if not known:
+        if not known and split in needed:
             raise KwsError(f"{root}: its {split} split has no clip of a keyword; add speakers or mend its lists.")
         splits[split] = Split(
             rows=np.array([row for row, _ in known], np.int64),
             targets=np.array([target for _, target in known], np.int64),
             unknown_rows=np.array(unknown, np.int64),
         )
-    if missing := sorted(set(target_of.values()) - set(splits["training"].targets.tolist())):
+    missing = sorted(set(target_of.values()) - set(splits["training"].targets.tolist()))
+    if missing and "training" in needed:
         raise KwsError(f"{root}: no clip of {labels[missing[0]]!r} is left to train on; add speakers who say it.")
     return splits
 

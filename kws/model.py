@@ -11,6 +11,7 @@ STAGE_BLOCKS = (2, 2, 4, 4)
 STAGE_WIDTHS = (1.0, 1.5, 2.0, 2.5)
 STRIDED_STAGES = (1, 2)
 STEM_WIDTH, HEAD_WIDTH = 2, 4
+ACTIVATION_LAYERS = {"swish": nn.SiLU, "hardswish": nn.Hardswish, "relu": nn.ReLU}
 
 
 class SubSpectralNorm(nn.Module):
@@ -53,7 +54,7 @@ class BroadcastedBlock(nn.Module):
                 channels, channels, (1, 3), padding=(0, dilation), dilation=(1, dilation), groups=channels, bias=False
             ),
             nn.BatchNorm2d(channels),
-            nn.SiLU(),
+            ACTIVATION_LAYERS[config.activation](),
             nn.Conv2d(channels, channels, 1, bias=False),
             nn.Dropout2d(config.dropout),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 
 from kws.errors import KwsError
@@ -27,12 +27,12 @@ def hash_percent(speaker: str) -> float:
     return (digest % (HASH_BUCKETS + 1)) * (100.0 / HASH_BUCKETS)
 
 
-def split_names(root: Path, names: Iterable[str]) -> dict[str, str]:
-    """Assign each clip name (`<word>/<file>`) to a split.
+def split_names(root: Path, names: Iterable[str], needed: Collection[str] = SPLITS) -> dict[str, str]:
+    """Assign each clip name (`<word>/<file>`) to a split, each of `needed` getting at least one.
 
     By validation_list.txt and testing_list.txt in `root` where present (a list names clips without regard to
     their file suffix), else by the hash of the speaker, with at least one speaker in each split.
-    Raises KwsError if there are too few speakers, or a list leaves a split empty.
+    Raises KwsError if there are too few speakers, or a list leaves a needed split empty.
     """
     names = list(names)
     listed: dict[str, str] = {}
@@ -40,11 +40,11 @@ def split_names(root: Path, names: Iterable[str]) -> dict[str, str]:
         listed |= dict.fromkeys(_read_list(root / file), split)
     if listed:
         assigned = {name: listed.get(_without_suffix(name), "training") for name in names}
-        unlisted = [split for split in LIST_FILES if not (root / LIST_FILES[split]).is_file()]
+        unlisted = [split for split in LIST_FILES if split in needed and not (root / LIST_FILES[split]).is_file()]
         if unlisted:
             rest = [name for name in names if assigned[name] == "training"]
             assigned |= _split_by_speaker(root, rest, ("training", *unlisted))
-        for split in SPLITS:
+        for split in needed:
             if split not in assigned.values():
                 raise KwsError(f"{root}: its lists leave no clip for {split}; mend or remove {_list_names()}.")
         return assigned

@@ -53,6 +53,8 @@ def train(
     model_name: str,
     config: TrainConfig,
     device_name: str,
+    activation: str = "swish",
+    features: FeatureConfig | None = None,
 ) -> Path:
     """Train on `data`, keep the epoch with the best validation accuracy, judge it once on the test split.
 
@@ -61,11 +63,13 @@ def train(
     """
     make_folder(out)
     device = choose_device(device_name)
-    features = FeatureConfig()
+    features = features or FeatureConfig()
     dataset = load_dataset(data, words, features)
     torch.manual_seed(config.seed)
     torch.set_flush_denormal(True)
-    network = BCResNet(ModelConfig(name=model_name, classes=len(dataset.labels), mel_bands=features.mel_bands))
+    network = BCResNet(
+        ModelConfig(name=model_name, classes=len(dataset.labels), activation=activation, mel_bands=features.mel_bands)
+    )
     note(f"Training {model_name} on {_summary(dataset)}, for {config.epochs} epochs on {device}.")
     started = time.monotonic()
     history = list(_fit(network.to(device), dataset, features, config, device))
@@ -77,6 +81,7 @@ def train(
     metrics = _metrics(network.cpu(), dataset.labels, test, features) | {
         "validation": {"accuracy": max(epoch["validation_accuracy"] for epoch in history)},
         "training": {"clips_per_epoch": history[-1]["clips"], "seconds": round(time.monotonic() - started, 1)},
+        "features": to_dict(features),
         "model": to_dict(network.config),
         "train": to_dict(config),
         "history": history,

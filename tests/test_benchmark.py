@@ -49,6 +49,13 @@ def test_json_holds_the_promised_keys_and_no_infinity() -> None:
     assert {"accuracy", "agreement", "sqnr_db", "clips", "model_bytes", "arena_bytes"} <= set(values)
 
 
+def test_confusions_are_listed_with_both_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    print_tables(benchmark(noise=0.0))
+    rows = [line for line in capsys.readouterr().out.splitlines() if "yes" in line and "break" in line]
+    assert len(rows) == 1
+    assert rows[0].replace("│", " ").split() == ["[red]yes[/red]", "line\\nbreak", "0", "1"]
+
+
 def test_labels_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     print_tables(benchmark(noise=0.0))
     printed = capsys.readouterr().out

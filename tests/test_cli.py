@@ -93,6 +93,14 @@ def test_each_command_names_the_file_it_cannot_use(tmp_path: Path, capsys: pytes
     assert not out.exists() or not list(out.iterdir())
 
 
+def test_a_tflite_file_that_is_none_is_named_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model.tflite").write_bytes(b"\x89PNG, not TFL3")
+    for name, wrong in (("model.tflite", "is no TFLite model"), ("absent.tflite", "cannot be read")):
+        assert cli.main(["headers", str(tmp_path / name), "--out", str(tmp_path / "firmware")]) == 1
+        assert_one_sentence(capsys.readouterr().err, name, wrong)
+    assert not (tmp_path / "firmware").exists()
+
+
 def test_a_full_disk_is_one_sentence(
     tones: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -130,6 +130,16 @@ def test_wrong_words_are_refused(tones: Path, words: list[str], sentence: str) -
         load_dataset(tones, words, CONFIG)
 
 
+def test_a_folder_of_test_clips_alone_can_be_judged_but_not_trained_on(tones: Path) -> None:
+    names = [f"{word}/{speaker:08x}_nohash_0.wav" for word in ("left", "right", "other") for speaker in range(12)]
+    (tones / "testing_list.txt").write_text("\n".join(names))
+    dataset = load_dataset(tones, ["left", "right"], CONFIG, needed=["testing"])
+    assert len(dataset.splits["testing"].rows) == 24
+    assert len(dataset.evaluation_clips("testing").targets) == 24 + 12 + 12
+    with pytest.raises(KwsError):
+        load_dataset(tones, ["left", "right"], CONFIG)
+
+
 def test_missing_empty_and_one_class_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(KwsError, match="no such folder"):
         load_dataset(tmp_path / "absent", None, CONFIG)

@@ -172,10 +172,12 @@ def test_a_model_that_does_not_fit_is_a_sentence(tmp_path: Path, options: dict[s
         render_firmware(model, tmp_path / "firmware")
 
 
-@pytest.mark.parametrize("missing", ["manifest.json", "model.int8.tflite"])
-def test_a_missing_file_is_a_sentence(model: Path, tmp_path: Path, missing: str) -> None:
+@pytest.mark.parametrize(
+    ("missing", "wrong"), [("manifest.json", "no such file"), ("model.int8.tflite", "cannot be read")]
+)
+def test_a_missing_file_is_a_sentence(model: Path, tmp_path: Path, missing: str, wrong: str) -> None:
     (model.parent / missing).unlink()
-    with pytest.raises(KwsError, match=f"{missing}: no such file"):
+    with pytest.raises(KwsError, match=f"{missing}: {wrong}"):
         render_firmware(model, tmp_path / "firmware")
 
 

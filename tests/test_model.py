@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from kws.config import MODEL_TAUS, ModelConfig
+from kws.config import MODEL_TAUS, ModelConfig, features_with_hop
 from kws.errors import KwsError
 from kws.model import BCResNet, SubSpectralNorm, count_macs, parameter_count
 
@@ -60,6 +61,21 @@ def test_only_blocks_that_keep_their_width_have_a_shortcut() -> None:
 def test_temporal_dilation_doubles_from_stage_to_stage() -> None:
     dilations = [block.f1[0].dilation[1] for block in network().blocks]
     assert dilations == [1, 1, 2, 2, 4, 4, 4, 4, 8, 8, 8, 8]
+
+
+@pytest.mark.parametrize(("activation", "layer"), [("swish", nn.SiLU), ("hardswish", nn.Hardswish), ("relu", nn.ReLU)])
+def test_the_activation_is_that_of_the_temporal_branch_alone(activation: str, layer: type[nn.Module]) -> None:
+    model = BCResNet(ModelConfig(classes=12, activation=activation))
+    assert all(isinstance(block.f1[2], layer) for block in model.blocks)
+    assert parameter_count(model) == 9232
+    with pytest.raises(KwsError, match="swish, hardswish, relu"):
+        ModelConfig(classes=12, activation="gelu")
+
+
+def test_a_hop_of_20_ms_halves_frames_and_work() -> None:
+    frames = features_with_hop(20).frames
+    assert frames == 49
+    assert count_macs(network(), frames, 40) == pytest.approx(count_macs(network(), 98, 40) / 2, rel=0.01)
 
 
 def test_a_model_that_does_not_exist_is_refused() -> None:

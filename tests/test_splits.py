@@ -82,6 +82,14 @@ def test_one_list_leaves_the_other_split_to_the_hash(tmp_path: Path) -> None:
     assert "validation" in split_of.values()
 
 
+def test_a_folder_of_test_clips_alone_can_be_judged(tmp_path: Path) -> None:
+    names = names_of(["a"])
+    (tmp_path / "testing_list.txt").write_text("\n".join(names))
+    assert set(split_names(tmp_path, names, needed=["testing"]).values()) == {"testing"}
+    with pytest.raises(KwsError):
+        split_names(tmp_path, names)
+
+
 def test_lists_that_leave_a_split_empty_are_refused(tmp_path: Path) -> None:
     names = names_of(["a", "b"])
     (tmp_path / "testing_list.txt").write_text("yes/unknown_nohash_0.wav\n")

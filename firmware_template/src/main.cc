@@ -9,8 +9,10 @@
 
 namespace {
 
-// The model looks at its window every so many frames, so that consecutive windows overlap.
-constexpr uint32_t kInferenceStrideFrames = 10;
+// The model looks at its window every so often, so that consecutive windows overlap.
+constexpr uint32_t kInferenceStrideMs = 100;
+constexpr uint32_t kInferenceStrideFrames = kInferenceStrideMs * kSampleRateHz / 1000 / kHopSamples;
+static_assert(kInferenceStrideFrames > 0, "the stride is at least one hop");
 
 KwsFrontend frontend;
 
