@@ -18,7 +18,17 @@ SUPPORTED_OPS = (
 FUSING_OPS = WEIGHTED_OPS | BROADCAST_OPS
 
 REWRITTEN_OPS = frozenset(
-    {"BatchNormalization", "Div", "GlobalMaxPool", "HardSigmoid", "Identity", "Sub", "Transpose", "Unsqueeze"}
+    {
+        "BatchNormalization",
+        "Div",
+        "GlobalMaxPool",
+        "HardSigmoid",
+        "Identity",
+        "ReduceMax",
+        "Sub",
+        "Transpose",
+        "Unsqueeze",
+    }
 )
 """What `quantize.rewrites` turns into SUPPORTED_OPS, where it can."""
 

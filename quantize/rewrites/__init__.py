@@ -31,7 +31,7 @@ PASSES: tuple[Pass, ...] = (
     fold_constants,  # constants become initializers, identities and dropout go
     drop_allowzero,
     constant_steps,  # Sub, Div -> Add, Mul
-    explicit_pads,
+    explicit_pads,  # auto_pad, count_include_pad -> pads
     plain_pools_and_clips,
     plain_reshapes,  # Squeeze, Unsqueeze, Flatten and harmless Transposes -> Reshape
     lift_to_images,  # (n, channels, time) -> (n, channels, 1, time)

@@ -12,7 +12,7 @@ from quantize.rewrites.graph_tools import (
     constant,
     constant_number,
     integers,
-    mean_axes,
+    reduced_axes,
     new_initializer,
     new_node,
     replace_value,
@@ -77,27 +77,48 @@ def _pad_in_front(graph: ir.Graph, node: ir.Node) -> None:
 
 
 def plain_pools_and_clips(model: ir.Model) -> None:
-    """GlobalMaxPool -> MaxPool over the whole image; Clip from 0 without end -> Relu; means keep their axes."""
+    """A maximum over the whole image -> MaxPool; Clip from 0 without end -> Relu; means keep their axes."""
     for node in list(model.graph):
-        shape = static_shape(node.inputs[0]) if node.inputs else None
-        if node.op_type == "GlobalMaxPool" and shape is not None:
-            _replace(model.graph, node, "MaxPool", [node.inputs[0]], {"kernel_shape": shape[2:]})
+        if node.op_type in ("GlobalMaxPool", "ReduceMax"):
+            _pool_whole_image(model.graph, node)
         elif node.op_type == "Clip" and [constant_number(node, 1), constant_number(node, 2)] == [0.0, math.inf]:
             _replace(model.graph, node, "Relu", [node.inputs[0]])
         elif node.op_type == "ReduceMean" and not node.attributes.get_int("keepdims", 1):
             _keep_axes(model.graph, node)
 
 
-def _keep_axes(graph: ir.Graph, node: ir.Node) -> None:
-    axes, shape, output = mean_axes(node), static_shape(node.inputs[0]), static_shape(node.outputs[0])
-    source = node.inputs[0]
-    if axes is None or shape is None or source is None or output is None:
+def _pool_whole_image(graph: ir.Graph, node: ir.Node) -> None:
+    shape, source = static_shape(node.inputs[0]), node.inputs[0]
+    if source is None or shape is None or reduced_axes(node) != tuple(range(2, len(shape))):
         return
-    name = node.outputs[0].name or "mean"
+    kept = [*shape[:2], *(1 for _ in shape[2:])]
+    pool = new_node("MaxPool", [source], f"{node.outputs[0].name}/kept", kept, {"kernel_shape": shape[2:]})
+    _replace_and_reshape(graph, node, pool)
+
+
+def _keep_axes(graph: ir.Graph, node: ir.Node) -> None:
+    axes, shape, source = reduced_axes(node), static_shape(node.inputs[0]), node.inputs[0]
+    if axes is None or shape is None or source is None:
+        return
+    name = f"{node.outputs[0].name}/kept"
     kept = [1 if axis in axes else size for axis, size in enumerate(shape)]
-    given = new_initializer(graph, f"{name}/axes", np.array(axes, dtype=np.int64))
-    mean = new_node("ReduceMean", [source, given], f"{name}/kept", kept)
-    replace_value(graph, node.outputs[0], [mean, reshape_node(graph, mean.outputs[0], name, output)])
+    if len(node.inputs) > 1 and node.inputs[1] is not None:
+        mean = new_node("ReduceMean", [source, node.inputs[1]], name, kept)
+    else:
+        mean = new_node("ReduceMean", [source], name, kept, {"axes": axes})
+    _replace_and_reshape(graph, node, mean)
+
+
+def _replace_and_reshape(graph: ir.Graph, node: ir.Node, kept: ir.Node) -> None:
+    """`kept`, which keeps reduced axes as size 1, and if need be a Reshape, in the place of `node`."""
+    output = static_shape(node.outputs[0])
+    if output is None:
+        return
+    nodes = [kept]
+    if output != static_shape(kept.outputs[0]):
+        nodes.append(reshape_node(graph, kept.outputs[0], node.outputs[0].name or "reduced", output))
+    replace_value(graph, node.outputs[0], nodes)
+    graph.remove(node, safe=True)
 
 
 def plain_reshapes(model: ir.Model) -> None:

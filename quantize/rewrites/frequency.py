@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from quantize.rewrites.graph_tools import (
-    mean_axes,
+    reduced_axes,
     new_initializer,
     new_node,
     replace_value,
@@ -125,4 +125,5 @@ def _row_convolutions(model: ir.Model) -> Iterator[RowConvolutionMatch]:
 
 def _kept_mean_axes(node: ir.Node) -> tuple[int, ...] | None:
     """The axes of a mean that keeps them as size 1; None for any other node."""
-    return mean_axes(node) if node.attributes.get_int("keepdims", 1) else None
+    is_mean = node.op_type in ("GlobalAveragePool", "ReduceMean") and node.attributes.get_int("keepdims", 1)
+    return reduced_axes(node) if is_mean else None

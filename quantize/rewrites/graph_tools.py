@@ -55,14 +55,14 @@ def constant_number(node: ir.Node, index: int, default: float = math.inf) -> flo
     return float(array.item()) if array is not None and array.size == 1 else None
 
 
-def mean_axes(node: ir.Node) -> tuple[int, ...] | None:
-    """The axes of a mean, sorted, counted from 0; None for any other node."""
+def reduced_axes(node: ir.Node) -> tuple[int, ...] | None:
+    """The axes of a mean or maximum, sorted, counted from 0; None for any other node."""
     shape = static_shape(node.inputs[0]) if node.inputs else None
     if shape is None:
         return None
-    if node.op_type == "GlobalAveragePool":
+    if node.op_type in ("GlobalAveragePool", "GlobalMaxPool"):
         return tuple(range(2, len(shape)))
-    if node.op_type != "ReduceMean":
+    if node.op_type not in ("ReduceMean", "ReduceMax"):
         return None
     given = constant(node.inputs[1]) if len(node.inputs) > 1 else None
     axes = integers(node, "axes", ()) if given is None else tuple(int(axis) for axis in given)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
+from kws.errors import KwsError
 from quantize.ops import BROADCAST_OPS, unsupported
 from quantize.rewrites.canonical import permutation, reshape_node
 from quantize.rewrites.graph_tools import (
     constant,
     integers,
-    mean_axes,
+    reduced_axes,
     new_initializer,
     set_integers,
     static_shape,
@@ -25,13 +27,16 @@ _NEW_AXIS = 2
 def lift_to_images(model: ir.Model) -> None:
     """Give every activation of rank 3 the axis H = 1, with a Reshape behind a graph input of rank 3.
 
-    Raises KwsError for an op that has no form on images. A graph output of rank 3 is left as it is, unlifted.
+    Raises KwsError for an op that has no form on images, and for a graph output of rank 3.
     """
     graph = model.graph
     flat = [value for node in graph for value in node.outputs if _is_flat(value)]
     inputs = [value for value in graph.inputs if _is_flat(value)]
     if not flat and not inputs:
         return
+    for value in graph.outputs:
+        if _is_flat(value):
+            raise KwsError(f"The output {value.name!r} of the ONNX model has rank 3; end the model in (1, classes).")
     for node in list(graph):
         if any(_is_flat(value) for value in (*node.inputs, *node.outputs) if value is not None):
             if node.op_type not in _LIFTS:
@@ -82,10 +87,9 @@ def _operands(graph: ir.Graph, node: ir.Node) -> None:
 
 
 def _mean(graph: ir.Graph, node: ir.Node) -> None:
-    axes = [_AXIS[axis] for axis in mean_axes(node) or ()]
+    axes = [_AXIS[axis] for axis in reduced_axes(node) or ()]
     if len(node.inputs) > 1:
-        name = f"{node.outputs[0].name}/axes"
-        node.replace_input_with(1, new_initializer(graph, name, np.array(axes, dtype=np.int64)))
+        node.replace_input_with(1, _integers(graph, node, "axes", axes))
     else:
         set_integers(node, "axes", axes)
 
@@ -95,26 +99,31 @@ def _axis(graph: ir.Graph, node: ir.Node) -> None:
     node.attributes["axis"] = ir.AttrInt64("axis", _AXIS[axis % 3])
 
 
-def _axes_input(index: int) -> Callable[[ir.Graph, ir.Node], None]:
-    """For ops that take their axes as input `index`, all of them where that is absent."""
+def _slice(graph: ir.Graph, node: ir.Node) -> None:
+    given = constant(node.inputs[3]) if len(node.inputs) > 3 else None
+    starts = constant(node.inputs[1])
+    axes = range(0 if starts is None else starts.size) if given is None else [int(axis) % 3 for axis in given]
+    node.resize_inputs(max(len(node.inputs), 4))
+    node.replace_input_with(3, _integers(graph, node, "axes", [_AXIS[axis] for axis in axes]))
 
-    def lift(graph: ir.Graph, node: ir.Node) -> None:
-        given = constant(node.inputs[index]) if len(node.inputs) > index else None
-        axes = range(3) if given is None else [int(axis) % 3 for axis in given]
-        lifted = new_initializer(
-            graph, f"{node.outputs[0].name}/axes", np.array([_AXIS[axis] for axis in axes], dtype=np.int64)
-        )
-        node.resize_inputs(max(len(node.inputs), index + 1))
-        node.replace_input_with(index, lifted)
 
-    return lift
+def _pad(graph: ir.Graph, node: ir.Node) -> None:
+    axes, amounts = constant(node.inputs[3]) if len(node.inputs) > 3 else None, constant(node.inputs[1])
+    if axes is not None:
+        node.replace_input_with(3, _integers(graph, node, "axes", [_AXIS[int(axis) % 3] for axis in axes]))
+    elif amounts is not None:
+        sides = np.insert(amounts.reshape(2, 3), _NEW_AXIS, 0, axis=1)
+        node.replace_input_with(1, _integers(graph, node, "pads", sides.reshape(-1)))
+
+
+def _integers(graph: ir.Graph, node: ir.Node, name: str, values: npt.ArrayLike) -> ir.Value:
+    return new_initializer(graph, f"{node.outputs[0].name}/{name}", np.array(values, dtype=np.int64))
 
 
 def _reshape(graph: ir.Graph, node: ir.Node) -> None:
     shape = static_shape(node.outputs[0]) or ()
     if len(shape) == 3:
-        target = np.array(_lifted(shape), dtype=np.int64)
-        node.replace_input_with(1, new_initializer(graph, f"{node.outputs[0].name}/shape", target))
+        node.replace_input_with(1, _integers(graph, node, "shape", _lifted(shape)))
 
 
 def _transpose(graph: ir.Graph, node: ir.Node) -> None:
@@ -129,8 +138,8 @@ _LIFTS: dict[str, Callable[[ir.Graph, ir.Node], None]] = {
     **dict.fromkeys(("Concat", "Softmax"), _axis),
     "Sigmoid": _keep,
     "ReduceMean": _mean,
-    "Slice": _axes_input(3),
-    "Pad": _axes_input(3),
+    "Slice": _slice,
+    "Pad": _pad,
     "Reshape": _reshape,
     "Transpose": _transpose,
 }
