@@ -42,7 +42,7 @@ def read_targets(path: Path, inputs: int, classes: int) -> Indices:
     array = _read_npy(path)
     if array.shape != (inputs,) or array.dtype.kind not in "iu":
         raise KwsError(
-            f"{path}: holds {array.dtype} of shape {array.shape}; save one whole number for each of the {inputs} inputs."
+            f"{path}: holds {array.dtype} of shape {array.shape}; save a whole number for each of the {inputs} inputs."
         )
     targets = np.asarray(array, dtype=np.int64)
     outside = np.flatnonzero((targets < 0) | (targets >= classes))
@@ -62,7 +62,9 @@ def read_labels(path: Path, classes: int) -> list[str]:
         raise KwsError(f"{path}: cannot be read as UTF-8 text; write one label a line.") from error
     labels = [line.strip() for line in lines]
     if len(labels) != classes:
-        raise KwsError(f"{path}: has {len(labels)} lines, but the model has {classes} outputs; write one label for each.")
+        raise KwsError(
+            f"{path}: has {len(labels)} lines, but the model has {classes} outputs; write one label for each."
+        )
     for index, label in enumerate(labels):
         if not label or "\0" in label:
             raise KwsError(f"{path}: line {index + 1} is no label; write one word or phrase a line.")

@@ -20,7 +20,7 @@ from quantize.affine import FloatArray
 
 
 def build_checkpoint(checkpoint_path: Path, data: Path, out: Path, *, calibration_clips: int) -> Path:
-    """`export.build.build` for a checkpoint: ranges come from clips of the training split, proofs from `proof_features`.
+    """`export.build.build` of a checkpoint: ranges come from clips of the training split, proofs from `proof_features`.
 
     Raises KwsError, leaving `out` as it was, if an input cannot be used or an arrow is past its tolerance.
     """
@@ -28,9 +28,7 @@ def build_checkpoint(checkpoint_path: Path, data: Path, out: Path, *, calibratio
     make_folder(out)
     dataset = load_dataset_for(checkpoint.labels, data, checkpoint.features)
     calibration = features_of_clips(dataset.calibration_clips(calibration_clips), checkpoint.features)
-    return build(
-        checkpoint_source(checkpoint, checkpoint_path, calibration, proof_features(dataset, checkpoint)), out
-    )
+    return build(checkpoint_source(checkpoint, checkpoint_path, calibration, proof_features(dataset, checkpoint)), out)
 
 
 def checkpoint_source(

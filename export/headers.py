@@ -42,8 +42,9 @@ def render_firmware(model: Path, out: Path) -> list[Path]:
     """Make `out` a firmware folder for the int8 TFLite file `model`, which has its manifest beside it.
 
     A new or empty `out` gets the whole skeleton; of a model without features (one that came from ONNX) only what runs
-    the model: inference, model and labels, but no front end and no program. In an existing firmware folder generated/ is rendered anew and missing
-    files of the skeleton are added; files that are there, which may have been edited, stay as they are.
+    the model: inference, model and labels, but no front end and no program. In an existing firmware folder generated/
+    is rendered anew and missing files of the skeleton are added; files that are there, which may have been edited, stay
+    as they are.
 
     Returns the files written, sorted. Raises KwsError if the model, its manifest or `out` does not fit.
     """
@@ -74,7 +75,9 @@ def render_generated(model: FirmwareModel, measured_arena_bytes: int) -> dict[st
     )
     values = {
         "banner": _banner(model),
-        "input_axes": "Batch, height, width, channels" if model.features is None else "Batch, mel bands, frames, channels",
+        "input_axes": "Batch, height, width, channels"
+        if model.features is None
+        else "Batch, mel bands, frames, channels",
         "registrations": model.registrations,
         **_model_values(model.data, measured_arena_bytes),
         **_tensor_values("input", model.input),

@@ -189,9 +189,14 @@ def _add_train(commands: _Commands) -> None:
 def _add_quantize(commands: _Commands) -> None:
     parser = _command(commands, "quantize", _quantize, "Checkpoint or ONNX -> int8 ONNX -> int8 TFLite, each proven.")
     parser.add_argument("model", type=Path, metavar="MODEL", help="RUN/checkpoint.pt of kws train, or a float .onnx")
-    parser.add_argument("--data", type=Path, metavar="DATA", help="of a checkpoint: the folder it was trained on (default: none)")
     parser.add_argument(
-        "--calibration", type=Path, metavar="NPY", help="of an ONNX model: typical inputs, float32 (n, ...) (default: none)"
+        "--data", type=Path, metavar="DATA", help="of a checkpoint: the folder it was trained on (default: none)"
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="NPY",
+        help="of an ONNX model: typical inputs, float32 (n, ...) (default: none)",
     )
     parser.add_argument(
         "--labels", type=Path, metavar="TXT", help="of an ONNX model: a label a line (default: class_0, class_1, ...)"

@@ -8,7 +8,8 @@ A value less than half of 2^-shift below a tie so goes up where one rounding goe
 float value, away from zero, makes the one rounding give what the two give.
 
 AVERAGE_POOL_2D takes halves away from zero, counted in int8 without the zero point, where QuantizeLinear takes them to
-the even step; a nudge decides them. HARD_SWISH has an arithmetic of its own; what it answers to each int8 input stands in a table.
+the even step; a nudge decides them. HARD_SWISH has an arithmetic of its own; what it answers to each int8 input stands
+in a table.
 """
 
 from __future__ import annotations

@@ -66,7 +66,10 @@ def _parse(path: Path) -> onnx.ModelProto:
 def _require_whole(path: Path, model: onnx.ModelProto) -> None:
     for tensor in _weights(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise KwsError(f"{path}: keeps its weights in other files; save it with the weights inside.")
+            raise KwsError(
+                f"{path}: keeps its weights in other files; save it with the weights inside "
+                "(torch.onnx.export does with external_data=False)."
+            )
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as error:
@@ -115,7 +118,8 @@ def _input(path: Path, model: onnx.ModelProto) -> onnx.ValueInfoProto:
         raise KwsError(
             f"{path}: has {len(inputs)} inputs and {len(model.graph.output)} outputs; give a model with one of each."
         )
-    return inputs[0]
+    only: onnx.ValueInfoProto = inputs[0]
+    return only
 
 
 def _with_batch_of_one(path: Path, given: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:

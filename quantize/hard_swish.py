@@ -58,11 +58,13 @@ def _rounded(product: Steps) -> Steps:
 
 def _truncated(product: Steps) -> Steps:
     """The upper half of a product of two int16, towards zero."""
-    return np.minimum(np.sign(product) * (np.abs(product) >> 15), INT16_MAX)
+    upper: Steps = np.minimum(np.sign(product) * (np.abs(product) >> 15), INT16_MAX)
+    return upper
 
 
 def _shifted_left(values: Steps, bits: int) -> Steps:
-    return np.clip(values << bits, INT16_MIN, INT16_MAX)
+    shifted: Steps = np.clip(values << bits, INT16_MIN, INT16_MAX)
+    return shifted
 
 
 def _shifted_right(values: Steps, bits: int) -> Steps:

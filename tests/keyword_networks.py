@@ -89,7 +89,7 @@ class TcResNet(nn.Module):
         return self.head(self.body(x.transpose(1, 2)).flatten(1))
 
 
-class SqueezeExcite(nn.Module):
+class GatedNet(nn.Module):
     """MobileNetV3's gate (arXiv:1905.02244) and its relatives: hard-swish, hard-sigmoid, SiLU, max pool; 1-D."""
 
     def __init__(self, classes: int = 6, bands: int = 20) -> None:

@@ -129,7 +129,9 @@ def flattened(kind: str) -> Build:
     def build(b: QdqBuilder) -> str:
         x = image(b)
         flat = b.op("Flatten", [x], INPUT)
-        return b.op(kind, [flat, *(b.weights(flat, b.random_int8(252, 5), axis=1) if kind == "Gemm" else [flat])], OUTPUT)
+        return b.op(
+            kind, [flat, *(b.weights(flat, b.random_int8(252, 5), axis=1) if kind == "Gemm" else [flat])], OUTPUT
+        )
 
     return build
 

@@ -203,7 +203,10 @@ ROWS: dict[str, tuple[list[Node], dict[str, Array]]] = {
         {"by_channel": RNG.normal(size=(4, 1)), "by_time": RNG.normal(size=12)},
     ),
     "pools": (
-        [("AveragePool", ["x"], "a", {"kernel_shape": [2]}), ("MaxPool", ["a"], "o", {"kernel_shape": [3], "pads": [1, 1]})],
+        [
+            ("AveragePool", ["x"], "a", {"kernel_shape": [2]}),
+            ("MaxPool", ["a"], "o", {"kernel_shape": [3], "pads": [1, 1]}),
+        ],
         {},
     ),
     "pad and slice": (
@@ -248,10 +251,10 @@ def test_rows_become_images_of_height_one(form: str) -> None:
 def test_an_op_without_a_form_on_images_is_refused_by_name() -> None:
     squeeze = ("Flatten", ["e"], "y", {})
     before = chain(("Erf", ["x"], "e", {}), squeeze, weights={}, shape=ROW)
-    with pytest.raises(KwsError, match="Erf node '.*': there is no int8 form of this op"):
+    with pytest.raises(KwsError, match=r"Erf node '.*': there is no int8 form of this op"):
         rewrite(before)
     before = chain(("MatMul", ["x", "w"], "e", {}), squeeze, weights={"w": RNG.normal(size=(12, 3))}, shape=ROW)
-    with pytest.raises(KwsError, match="MatMul node '.*': there is no int8 form of this use of the op"):
+    with pytest.raises(KwsError, match=r"MatMul node '.*': there is no int8 form of this use of the op"):
         rewrite(before)
 
 

@@ -14,6 +14,7 @@ from conftest import PATH_KEYWORDS, Kws, write_tones
 from toolchains import host_program, run_program
 
 from export.build import prove
+from export.from_checkpoint import checkpoint_source
 from kws.checkpoint import load_checkpoint
 from kws.config import FeatureConfig, from_dict
 from kws.dataset import load_dataset_for
@@ -110,9 +111,10 @@ def test_a_wrong_scale_in_the_device_model_fails_the_proof(
     dataset = load_dataset_for(checkpoint.labels, spoken, checkpoint.features)
     features = features_of_clips(dataset.evaluation_clips("validation").pcm, checkpoint.features)
     rewritten = rewrite(onnx.load(folder / "model.onnx"))
-    prove(checkpoint, rewritten, built, features)
+    source = checkpoint_source(checkpoint, trained_run / "checkpoint.pt", features, features)
+    prove(source, rewritten, built)
     with pytest.raises(KwsError, match="QDQ ONNX -> TFLM"):
-        prove(checkpoint, rewritten, folder, features)
+        prove(source, rewritten, folder)
 
 
 def test_the_qdq_graph_and_the_device_answer_real_clips_alike_and_not_always_the_same(

@@ -249,7 +249,9 @@ def test_spatial_means_become_convolutions(
 def test_other_means(
     axes: list[int], shape: tuple[int, ...], output: tuple[int, ...], expected: dict[str, int]
 ) -> None:
-    before = graph_model([helper.make_node("ReduceMean", ["x", "axes"], ["y"])], {"axes": np.array(axes)}, shape, output)
+    before = graph_model(
+        [helper.make_node("ReduceMean", ["x", "axes"], ["y"])], {"axes": np.array(axes)}, shape, output
+    )
     after = rewrite(before)
     assert_same_function(before, after)
     assert ops(after) == expected

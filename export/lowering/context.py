@@ -49,9 +49,9 @@ class Constant:
 class Context:
     """What each ONNX name lowered so far stands for.
 
-    `flattened` has the (C, H, W) of images that were reshaped to (1, C * H * W): on the device their values stand in the
-    order H, W, C, which the weights behind them have to follow. `values` and `quantized_constants` are names that DequantizeLinear gave, which ops may read; `produced` are names
-    between an op and its DequantizeLinear, which only quantizers may read.
+    `values` and `quantized_constants` are names that DequantizeLinear gave, which ops may read; `produced` are names
+    between an op and its DequantizeLinear, which only quantizers may read. `flattened` has the (C, H, W) of images that
+    were reshaped to (1, C * H * W): on the device their values stand in the order H, W, C.
     """
 
     model: QdqModel

@@ -12,9 +12,9 @@ from quantize.rewrites.graph_tools import (
     constant,
     constant_number,
     integers,
-    reduced_axes,
     new_initializer,
     new_node,
+    reduced_axes,
     replace_value,
     set_integers,
     sole_consumer,
@@ -28,7 +28,8 @@ def constant_steps(model: ir.Model) -> None:
         divisor = constant(node.inputs[1]) if node.op_type in ("Sub", "Div") else None
         if divisor is None or divisor.dtype != np.float32 or (node.op_type == "Div" and not divisor.all()):
             continue
-        op_type, operand = ("Add", -divisor) if node.op_type == "Sub" else ("Mul", 1.0 / divisor.astype(np.float64))
+        exact = divisor.astype(np.float64)
+        op_type, operand = ("Add", 0.0 - exact) if node.op_type == "Sub" else ("Mul", 1.0 / exact)
         _replace(model.graph, node, op_type, [node.inputs[0], np.asarray(operand)])
 
 
@@ -37,7 +38,7 @@ def explicit_pads(model: ir.Model) -> None:
     for node in list(model.graph):
         if node.op_type in ("Conv", "AveragePool", "MaxPool") and static_shape(node.inputs[0]) is not None:
             _write_pads(node)
-            if node.op_type == "AveragePool" and node.attributes.get_int("count_include_pad", 0):
+            if node.op_type == "AveragePool" and node.attributes.get_int("count_include_pad", False):
                 _pad_in_front(model.graph, node)
 
 
@@ -62,7 +63,7 @@ def _pad_in_front(graph: ir.Graph, node: ir.Node) -> None:
     """ceil_mode is left alone: what it adds at the end is padding that never counts."""
     source, shape = node.inputs[0], static_shape(node.inputs[0])
     pads = integers(node, "pads", ())
-    if source is None or shape is None or not any(pads) or node.attributes.get_int("ceil_mode", 0):
+    if source is None or shape is None or not any(pads) or node.attributes.get_int("ceil_mode", False):
         return
     half = len(pads) // 2
     before, after = (0, 0, *pads[:half]), (0, 0, *pads[half:])
@@ -83,7 +84,7 @@ def plain_pools_and_clips(model: ir.Model) -> None:
             _pool_whole_image(model.graph, node)
         elif node.op_type == "Clip" and [constant_number(node, 1), constant_number(node, 2)] == [0.0, math.inf]:
             _replace(model.graph, node, "Relu", [node.inputs[0]])
-        elif node.op_type == "ReduceMean" and not node.attributes.get_int("keepdims", 1):
+        elif node.op_type == "ReduceMean" and not node.attributes.get_int("keepdims", True):
             _keep_axes(model.graph, node)
 
 

@@ -46,7 +46,7 @@ def fold_dense(model: ir.Model) -> None:
 
 
 def _match(node: ir.Node) -> _Dense | None:
-    if node.op_type not in ("Gemm", "MatMul") or node.attributes.get_int("transA", 0):
+    if node.op_type not in ("Gemm", "MatMul") or node.attributes.get_int("transA", False):
         return None
     source, weights, output = node.inputs[0], constant(node.inputs[1]), static_shape(node.outputs[0])
     offset = constant(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(1)
@@ -59,7 +59,7 @@ def _match(node: ir.Node) -> _Dense | None:
     return _Dense(
         source,
         node.outputs[0],
-        scaled.T if node.attributes.get_int("transB", 0) else scaled,
+        scaled.T if node.attributes.get_int("transB", False) else scaled,
         np.broadcast_to(bias, output[1:]),
     )
 
@@ -67,7 +67,9 @@ def _match(node: ir.Node) -> _Dense | None:
 def _with_step(dense: _Dense) -> _Dense | None:
     """With the Mul or Add by a constant per output that follows, if there is one."""
     node = sole_consumer(dense.output)
-    operand = constant(other_operand(node, dense.output)) if node is not None and node.op_type in ("Mul", "Add") else None
+    operand = (
+        constant(other_operand(node, dense.output)) if node is not None and node.op_type in ("Mul", "Add") else None
+    )
     if node is None or operand is None or static_shape(node.outputs[0]) != static_shape(dense.output):
         return None
     if operand.size not in (1, dense.bias.size):

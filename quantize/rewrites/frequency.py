@@ -9,9 +9,9 @@ import numpy as np
 import onnx_ir as ir
 
 from quantize.rewrites.graph_tools import (
-    reduced_axes,
     new_initializer,
     new_node,
+    reduced_axes,
     replace_value,
     sole_consumer,
     static_shape,
@@ -83,8 +83,8 @@ def fold_affine_steps(model: ir.Model) -> None:
 
 
 def means_to_convolutions(model: ir.Model) -> None:
-    """ReduceMean and GlobalAveragePool over H and W (kept as size 1) -> depthwise convolution with equal weights, over H
-    and W in turn where a kernel over both would be large.
+    """ReduceMean and GlobalAveragePool over H and W (kept as size 1) -> depthwise convolution with equal weights; one
+    over H and one over W where a kernel over both would be large.
 
     On the device it is faster than MEAN, and other than AVERAGE_POOL_2D its output has a scale of its own.
     """
@@ -125,5 +125,5 @@ def _row_convolutions(model: ir.Model) -> Iterator[RowConvolutionMatch]:
 
 def _kept_mean_axes(node: ir.Node) -> tuple[int, ...] | None:
     """The axes of a mean that keeps them as size 1; None for any other node."""
-    is_mean = node.op_type in ("GlobalAveragePool", "ReduceMean") and node.attributes.get_int("keepdims", 1)
+    is_mean = node.op_type in ("GlobalAveragePool", "ReduceMean") and node.attributes.get_int("keepdims", True)
     return reduced_axes(node) if is_mean else None

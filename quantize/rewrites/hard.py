@@ -50,7 +50,9 @@ def _gated_by_clip(product: ir.Node) -> tuple[ir.Value, ir.Value] | None:
             return output, right
         scaled = left.producer()
         if scaled is not None and scaled.op_type == "Mul":
-            clipped = next((value for value in scaled.inputs if value is not None and _clip_source(value) is right), None)
+            clipped = next(
+                (value for value in scaled.inputs if value is not None and _clip_source(value) is right), None
+            )
             if clipped is not None and _is_sixth(scaled, clipped):
                 return product.outputs[0], right
     return None

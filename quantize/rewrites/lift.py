@@ -14,8 +14,8 @@ from quantize.rewrites.canonical import permutation, reshape_node
 from quantize.rewrites.graph_tools import (
     constant,
     integers,
-    reduced_axes,
     new_initializer,
+    reduced_axes,
     set_integers,
     static_shape,
 )
