@@ -32,7 +32,7 @@ def build_onnx(
     make_folder(out)
     clip_shape = given.input_shape[1:]
     calibration = read_inputs(calibration_path, clip_shape, most=calibration_clips)
-    answer = OnnxRuntime(given.as_given.SerializeToString())
+    answer = OnnxRuntime(given.as_given.SerializeToString(), str(model_path))
     classes = _classes(model_path, answer(calibration[:1]))
     labels = [f"class_{index}" for index in range(classes)]
     source = Source(

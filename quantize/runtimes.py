@@ -31,11 +31,12 @@ _ARENA_BYTES_PER_MODEL_BYTE = 16
 class OnnxRuntime:
     """onnxruntime on one thread and without graph optimization, so that each node computes as written."""
 
-    def __init__(self, source: Source) -> None:
-        """`source` is a path or the model itself. Raises KwsError if it cannot be loaded."""
+    def __init__(self, source: Source, name: str = "") -> None:
+        """`source` is a path or the model itself, then `name` tells errors whose. Raises KwsError if it cannot be
+        loaded."""
         import onnxruntime
 
-        model, self._source = _read(source), _name(source)
+        model, self._name = _read(source), name or _name(source)
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -43,7 +44,7 @@ class OnnxRuntime:
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the only base class that onnxruntime's exceptions share
-            raise KwsError(f"{_name(source)}: onnxruntime cannot load it; make it anew with kws quantize.") from error
+            raise KwsError(f"{self._name}: onnxruntime cannot load it; make or export it anew.") from error
         self._input = self._session.get_inputs()[0]
         self.clip_shape: tuple[int, ...] = tuple(self._input.shape[1:])
         self._output = self._session.get_outputs()[0]
@@ -60,7 +61,7 @@ class OnnxRuntime:
             answer: FloatArray = self._session.run(None, {self._input.name: clip})[0]
         except Exception as error:  # the only base class that onnxruntime's exceptions share
             reason = str(error).strip().splitlines()[0].rstrip(".")
-            raise KwsError(f"{self._source}: onnxruntime cannot run it ({reason}); export the model anew.") from error
+            raise KwsError(f"{self._name}: onnxruntime cannot run it ({reason}); export the model anew.") from error
         return answer
 
 
