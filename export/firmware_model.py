@@ -39,7 +39,8 @@ class Int8Tensor:
 class FirmwareModel:
     """What the firmware needs to know of a model; shapes and scales are the .tflite's own.
 
-    `registrations` are the methods of TFLM's MicroMutableOpResolver for the ops of the model.
+    `registrations` are the methods of TFLM's MicroMutableOpResolver for the ops of the model. `features` is None for a
+    model that came from ONNX: how its input is made is not known here.
     """
 
     name: str
@@ -48,13 +49,13 @@ class FirmwareModel:
     input: Int8Tensor
     output: Int8Tensor
     labels: list[str]
-    features: FeatureConfig
+    features: FeatureConfig | None
 
 
 def read_firmware_model(model: Path) -> FirmwareModel:
     """Read the int8 TFLite file `model` and the manifest beside it.
 
-    The input must be (1, mel_bands, frames, 1), the output one logit a label.
+    With features in the manifest the input must be (1, mel_bands, frames, 1); the output one logit a label.
     Raises KwsError if either is missing or damaged, or if they disagree.
     """
     data = read_tflite_bytes(model)
@@ -68,7 +69,7 @@ def read_firmware_model(model: Path) -> FirmwareModel:
         input=_int8_tensor(facts.input, "input", str(model)),
         output=_int8_tensor(facts.output, "output", str(model)),
         labels=_labels(manifest.get("labels"), manifest_name),
-        features=_features(manifest.get("features"), manifest_name),
+        features=_features(manifest["features"], manifest_name) if "features" in manifest else None,
     )
     _check_tensor(found.input, manifest.get("input"), "input", model)
     _check_tensor(found.output, manifest.get("output"), "output", model)
@@ -141,8 +142,9 @@ def _check_tensor(tensor: Int8Tensor, described: Any, which: str, model: Path) -
 
 
 def _check_fit(found: FirmwareModel, model: Path) -> None:
-    """Raises KwsError unless the features fit the input, and the labels the output."""
-    wanted = (1, found.features.mel_bands, found.features.frames, 1)
+    """Raises KwsError unless the features, if any, fit the input, and the labels the output."""
+    features = found.features
+    wanted = found.input.shape if features is None else (1, features.mel_bands, features.frames, 1)
     if found.input.shape != wanted:
         raise KwsError(
             f"{model}: its input {list(found.input.shape)} is not the {list(wanted)} that {MANIFEST_NAME} describes; "

@@ -99,12 +99,17 @@ class Mul:
 
 @dataclass(frozen=True)
 class Relu:
-    """max(x, 0) with a requantization."""
+    """max(x, 0) with a requantization, so that the largest int8 is an upper bound."""
 
 
 @dataclass(frozen=True)
 class Logistic:
     """1 / (1 + exp(-x)); output scale 1/256, zero point -128."""
+
+
+@dataclass(frozen=True)
+class HardSwish:
+    """x * clip(x + 3, 0, 6) / 6, with a requantization; `quantize.hard_swish` has the kernel's arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +182,7 @@ Attributes = (
     | Mul
     | Relu
     | Logistic
+    | HardSwish
     | Softmax
     | Slice
     | Concatenation

@@ -21,24 +21,39 @@ from kws.features import FeatureTables
 
 GENERATED_FOLDER = "generated"
 TEMPLATE_SUFFIX = ".j2"
+_FEATURE_PREFIX = "feature_"
 
 _EXPORT_FOLDER = Path(__file__).resolve().parent
 _SKELETON_FOLDER = _EXPORT_FOLDER.parent / "firmware_template"
 # A folder with all of these is a firmware folder.
-_SKELETON_MARKS = (Path("CMakeLists.txt"), Path("src/frontend.c"))
+_SKELETON_MARKS = (Path("CMakeLists.txt"), Path("src/inference.cc"))
+_FRONT_END_MARK = Path("src/frontend.c")
+# What a model without features gets: nothing here knows how its input is made.
+_WITHOUT_FRONT_END = (
+    "CMakeLists.txt",
+    "README.md",
+    "cmake/tflm.cmake",
+    "src/inference.cc",
+    "src/inference.h",
+)
 
 
 def render_firmware(model: Path, out: Path) -> list[Path]:
     """Make `out` a firmware folder for the int8 TFLite file `model`, which has its manifest beside it.
 
-    A new or empty `out` gets the whole skeleton. In an existing firmware folder generated/ is rendered anew and missing
-    files of the skeleton are added; files that are there, which may have been edited, stay as they are.
+    A new or empty `out` gets the whole skeleton; of a model without features (one that came from ONNX) only what runs
+    the model: inference, model and labels, but no front end and no program. In an existing firmware folder generated/
+    is rendered anew and missing files of the skeleton are added; files that are there, which may have been edited, stay
+    as they are.
 
     Returns the files written, sorted. Raises KwsError if the model, its manifest or `out` does not fit.
     """
     firmware_model = read_firmware_model(model)
+    has_front_end = firmware_model.features is not None
     present = _present_files(out)
-    skeleton = [relative for relative in _skeleton_files() if relative not in present]
+    if not has_front_end and _FRONT_END_MARK in present:
+        raise KwsError(f"{out}: has the front end of another model, and {model} has none; choose a new folder.")
+    skeleton = [relative for relative in _skeleton_files(has_front_end) if relative not in present]
     measured_bytes = measure_arena_bytes(firmware_model.data, source=str(model))
     generated = render_generated(firmware_model, measured_bytes)
     try:
@@ -62,15 +77,20 @@ def render_generated(model: FirmwareModel, measured_arena_bytes: int) -> dict[st
     )
     values = {
         "banner": _banner(model),
+        "input_axes": "Batch, height, width, channels"
+        if model.features is None
+        else "Batch, mel bands, frames, channels",
         "registrations": model.registrations,
         **_model_values(model.data, measured_arena_bytes),
         **_tensor_values("input", model.input),
         **_tensor_values("output", model.output),
         **_label_values(model.labels),
-        **_feature_values(model.features),
-        **_table_values(model.features),
     }
     names = environment.list_templates(extensions=[TEMPLATE_SUFFIX.removeprefix(".")])
+    if model.features is None:
+        names = [name for name in names if not name.startswith(_FEATURE_PREFIX)]
+    else:
+        values |= _feature_values(model.features) | _table_values(model.features)
     return {name.removesuffix(TEMPLATE_SUFFIX): environment.get_template(name).render(values) for name in names}
 
 
@@ -83,9 +103,11 @@ def _write_files(folder: Path, skeleton: list[Path], generated: dict[str, str]) 
         (folder / GENERATED_FOLDER / name).write_text(text, encoding="ascii", newline="\n")
 
 
-def _skeleton_files() -> list[Path]:
+def _skeleton_files(has_front_end: bool) -> list[Path]:
     if not all((_SKELETON_FOLDER / mark).is_file() for mark in _SKELETON_MARKS):
         raise KwsError(f"{_SKELETON_FOLDER}: the firmware skeleton is missing; install kws again.")
+    if not has_front_end:
+        return [Path(name) for name in _WITHOUT_FRONT_END]
     files = (path.relative_to(_SKELETON_FOLDER) for path in _SKELETON_FOLDER.rglob("*") if path.is_file())
     return sorted(path for path in files if path.parts[0] not in (GENERATED_FOLDER, "build"))
 

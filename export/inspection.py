@@ -117,22 +117,25 @@ def _compare(
     model: Path, content: bytes, facts: TfliteFacts, float_onnx: Path, data: Path
 ) -> tuple[dict[int, float | None], int]:
     """SQNR by tensor index, and the number of clips; validation clips, spread evenly over the split."""
-    from export.build import FLOAT_ONNX, PREPARED_ONNX, QDQ_ONNX
+    from export.build import FLOAT_ONNX, PREPARED_ONNX
     from export.firmware_model import read_firmware_model
     from export.layer_error import layer_sqnr_db
     from kws.dataset import load_dataset_for
     from kws.features import features_of_clips
 
-    manifest = read_manifest(model.parent, verify=[QDQ_ONNX, FLOAT_ONNX, PREPARED_ONNX, model.name])
+    manifest = read_manifest(model.parent, verify=[FLOAT_ONNX, PREPARED_ONNX, model.name])
     if not float_onnx.is_file() or sha256_file(float_onnx) != manifest["files"][FLOAT_ONNX]["sha256"]:
         raise KwsError(f"{float_onnx}: is not the float model of {model}; give {model.parent / FLOAT_ONNX}.")
     described = read_firmware_model(model)
+    if described.features is None:
+        raise KwsError(f"{model}: came from an ONNX model and has no features; leave out --float and --data.")
     dataset = load_dataset_for(described.labels, data, described.features)
     pcm = dataset.evaluation_clips("validation").pcm
     rows = np.linspace(0, len(pcm) - 1, min(COMPARED_CLIPS, len(pcm))).round().astype(np.int64)
     features = features_of_clips(pcm[rows], described.features)
     folder = model.parent
-    found = layer_sqnr_db(folder / PREPARED_ONNX, folder / QDQ_ONNX, content, facts, features)
+    layers = [str(name) for name in manifest.get("layers", [])]
+    found = layer_sqnr_db(folder / PREPARED_ONNX, layers, content, facts, features)
     return found, len(features)
 
 

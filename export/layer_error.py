@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 
-from export.graph import Graph, Tensor
-from export.lowering import lower
+from export.graph import Graph
 from export.lowering.context import to_nhwc
 from export.tflite_reader import TensorFacts, TfliteFacts
 from kws.errors import KwsError
 from kws.progress import track
 from quantize.affine import Affine, FloatArray
 from quantize.calibration import activations, cut_below_relu, min_max, shared_ranges
-from quantize.device_rounding import without_device_rounding
+from quantize.input_layout import InputLayout
 from quantize.qdq import UNQUANTIZED
 from quantize.runtimes import TflmRuntime
 
@@ -40,33 +40,49 @@ class _Noise:
         return 10 * math.log10(self.signal / self.noise) if self.signal and self.noise else None
 
 
+def layer_names(graph: Graph) -> list[str]:
+    """The float tensor of the prepared model that each op of the lowered `graph` puts out, in order."""
+    return [op.output.removesuffix(UNQUANTIZED) for op in graph.ops]
+
+
 def layer_sqnr_db(
-    prepared_onnx: Path, qdq_onnx: Path, model: bytes, facts: TfliteFacts, features: FloatArray
+    prepared_onnx: Path, layers: Sequence[str], model: bytes, facts: TfliteFacts, features: FloatArray
 ) -> dict[int, float | None]:
     """SQNR (dB) of each tensor of the int8 `model` under TFLM against the prepared float model that was calibrated, on
-    `features` (n, 1, H, W).
+    `features` as the float model takes them.
 
-    By index of the tensor; those without a counterpart in the float model are left out, None means no noise or no
-    signal. What a ReLU behind an addition hides counts on neither side: ranges are cut there on purpose.
-    Raises KwsError if `qdq_onnx` is not the QDQ form of `model`, or `prepared_onnx` not the float form of both.
+    `layers` are the `layer_names` of the graph that became `model`. The result is by index of the int8
+    tensor; those without a counterpart in the float model are left out, None means no noise or no signal. What a ReLU
+    behind an addition hides counts on neither side: ranges are cut there on purpose.
+    Raises KwsError if the models do not belong together.
     """
     prepared = onnx.load(prepared_onnx)
+    strangers = KwsError(f"{prepared_onnx}: is not the float form of the model beside it; run kws quantize again.")
+    if len(layers) != len(facts.operators):
+        raise strangers
     floors = _hidden_below(prepared, features)
-    twins = _float_twins(lower(without_device_rounding(onnx.load(qdq_onnx))), facts, qdq_onnx)
+    outputs = [op.outputs[0] for op in facts.operators]
+    name_of = {facts.input_index: prepared.graph.input[0].name} | dict(zip(outputs, layers, strict=True))
+    images = InputLayout.of(prepared)(features)
     device = TflmRuntime(model, keep_tensors=True)
     found: dict[int, _Noise] = {}
     for number, values in enumerate(track(activations(prepared, features), "Comparing layers", len(features))):
-        device(features[number : number + 1])
-        for index, (name, affine) in twins.items():
+        device(images[number : number + 1])
+        for index, name in name_of.items():
             if name in values:
-                reference, answer = to_nhwc(values[name]), affine.dequantize(device.tensor(index))
+                reference, answer = to_nhwc(values[name]), _dequantized(device, facts.tensors[index], index)
                 if reference.shape != answer.shape:
-                    raise _strangers(prepared_onnx, qdq_onnx)
+                    raise strangers
                 floor = np.float32(floors.get(name, -math.inf))
                 found.setdefault(index, _Noise()).add(np.maximum(reference, floor), np.maximum(answer, floor))
     if facts.output_index not in found:
-        raise _strangers(prepared_onnx, qdq_onnx)
+        raise strangers
     return _with_paddings({index: noise.sqnr_db for index, noise in found.items()}, facts)
+
+
+def _dequantized(device: TflmRuntime, tensor: TensorFacts, index: int) -> FloatArray:
+    assert tensor.scale is not None and tensor.zero_point is not None
+    return Affine(tensor.scale, tensor.zero_point).dequantize(device.tensor(index))
 
 
 def _with_paddings(sqnr_db: dict[int, float | None], facts: TfliteFacts) -> dict[int, float | None]:
@@ -78,27 +94,9 @@ def _with_paddings(sqnr_db: dict[int, float | None], facts: TfliteFacts) -> dict
     return known
 
 
-def _float_twins(graph: Graph, facts: TfliteFacts, qdq_onnx: Path) -> dict[int, tuple[str, Affine]]:
-    """Tensor index -> its name in the prepared float model, and its affine; op by op: the .tflite has no names."""
-    outputs = [(op.outputs[0], lowered.output) for op, lowered in zip(facts.operators, graph.ops, strict=False)]
-    pairs = [(index, graph.tensors[name]) for index, name in [(facts.input_index, graph.inputs[0]), *outputs]]
-    if len(facts.operators) != len(graph.ops) or not all(_is_same(facts.tensors[index], twin) for index, twin in pairs):
-        raise KwsError(f"{qdq_onnx}: its ops are not those of the .tflite model beside it; run kws quantize again.")
-    return {index: (twin.name.removesuffix(UNQUANTIZED), twin.affine) for index, twin in pairs}
-
-
-def _is_same(tensor: TensorFacts, twin: Tensor) -> bool:
-    quantization = tensor.scale, tensor.zero_point
-    return tensor.shape == twin.shape and quantization == (float(twin.affine.scale), twin.affine.zero_point)
-
-
 def _hidden_below(prepared: onnx.ModelProto, features: FloatArray) -> dict[str, float]:
     """The value below which a tensor's own value does not matter on `features`, for those that have one."""
     seen = min_max(activations(prepared, features))
     whole = shared_ranges(prepared, {name: channels.whole for name, channels in seen.items()})
     cut = cut_below_relu(prepared, whole, seen)
     return {name: cut[name].low for name in cut if cut[name].low > whole[name].low}
-
-
-def _strangers(prepared_onnx: Path, qdq_onnx: Path) -> KwsError:
-    return KwsError(f"{prepared_onnx}: is not the float form of {qdq_onnx}; run kws quantize again.")

@@ -26,6 +26,7 @@ from export.graph import (
     DepthwiseConv2D,
     FullyConnected,
     Graph,
+    HardSwish,
     Logistic,
     MaxPool2D,
     Mean,
@@ -90,6 +91,8 @@ def _encode(attributes: Attributes) -> _Encoding:
             return _Encoding(builtin="RELU", version=2)
         case Logistic():
             return _Encoding(builtin="LOGISTIC", version=2)
+        case HardSwish():
+            return _Encoding(builtin="HARD_SWISH", version=1)
         case Softmax():
             return _Encoding(builtin="SOFTMAX", version=2, table="Softmax", options=(("Beta", 1.0),))
         case Slice(begin=begin, size=size):

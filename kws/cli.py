@@ -91,9 +91,23 @@ def _train(options: argparse.Namespace) -> Path:
 
 
 def _quantize(options: argparse.Namespace) -> Path:
-    from export.build import build
+    if (options.data is None) == (options.calibration is None):
+        options.refuse("give --data with a checkpoint, or --calibration with an ONNX model")
+    if options.labels is not None and options.calibration is None:
+        options.refuse("--labels goes with --calibration and an ONNX model; a checkpoint knows its labels")
+    if options.data is not None:
+        from export.from_checkpoint import build_checkpoint
 
-    return build(options.checkpoint, options.data, options.out, calibration_clips=options.calibration_clips)
+        return build_checkpoint(options.model, options.data, options.out, calibration_clips=options.calibration_clips)
+    from export.from_onnx import build_onnx
+
+    return build_onnx(
+        options.model,
+        options.calibration,
+        options.out,
+        labels_path=options.labels,
+        calibration_clips=options.calibration_clips,
+    )
 
 
 def _headers(options: argparse.Namespace) -> Path:
@@ -105,9 +119,15 @@ def _headers(options: argparse.Namespace) -> Path:
 
 
 def _benchmark(options: argparse.Namespace) -> Path:
-    from export.evaluate import benchmark_build
+    arrays = (options.inputs, options.targets)
+    if (options.data is None) == (arrays == (None, None)) or (options.data is None and None in arrays):
+        options.refuse("give either --data, or --inputs and --targets together")
+    from export.evaluate import benchmark_arrays, benchmark_data
 
-    return benchmark_build(options.build, options.data, options.out or options.build)
+    out = options.out or options.build
+    if options.data is not None:
+        return benchmark_data(options.build, options.data, out)
+    return benchmark_arrays(options.build, options.inputs, options.targets, out)
 
 
 def _inspect(options: argparse.Namespace) -> Path | None:
@@ -190,16 +210,27 @@ def _add_train(commands: _Commands) -> None:
 
 
 def _add_quantize(commands: _Commands) -> None:
-    parser = _command(commands, "quantize", _quantize, "Checkpoint -> ONNX -> int8 ONNX -> int8 TFLite, each proven.")
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="RUN/checkpoint.pt of kws train")
-    parser.add_argument("--data", type=Path, required=True, metavar="DATA", help="the folder it was trained on")
+    parser = _command(commands, "quantize", _quantize, "Checkpoint or ONNX -> int8 ONNX -> int8 TFLite, each proven.")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="RUN/checkpoint.pt of kws train, or a float .onnx")
+    parser.add_argument(
+        "--data", type=Path, metavar="DATA", help="of a checkpoint: the folder it was trained on (default: none)"
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="NPY",
+        help="of an ONNX model: typical inputs, float32 (n, ...) (default: none)",
+    )
+    parser.add_argument(
+        "--labels", type=Path, metavar="TXT", help="of an ONNX model: a label a line (default: class_0, class_1, ...)"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="BUILD", help="folder for models and manifest")
     parser.add_argument(
         "--calibration-clips",
         type=_positive,
         default=200,
         metavar="N",
-        help="training clips that set the int8 ranges (default: 200)",
+        help="training clips or rows of NPY that set the int8 ranges (default: 200)",
     )
 
 
@@ -212,7 +243,11 @@ def _add_headers(commands: _Commands) -> None:
 def _add_benchmark(commands: _Commands) -> None:
     parser = _command(commands, "benchmark", _benchmark, "Judge float and int8 on the same test clips.")
     parser.add_argument("build", type=Path, metavar="BUILD", help="folder that kws quantize wrote")
-    parser.add_argument("--data", type=Path, required=True, metavar="DATA", help="folder with the test clips")
+    parser.add_argument("--data", type=Path, metavar="DATA", help="folder with the test clips (default: none)")
+    parser.add_argument("--inputs", type=Path, metavar="NPY", help="instead of DATA: float32 (n, ...) (default: none)")
+    parser.add_argument(
+        "--targets", type=Path, metavar="NPY", help="with --inputs: the class of each, whole numbers (default: none)"
+    )
     parser.add_argument(
         "--out", type=Path, metavar="REPORT", help="folder for benchmark.json (default: the BUILD folder)"
     )
@@ -234,7 +269,7 @@ def _command(
     commands: _Commands, name: str, run: Callable[[argparse.Namespace], Path | None], help_text: str
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=help_text, description=help_text)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, refuse=parser.error)
     return parser
 
 

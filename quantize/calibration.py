@@ -15,10 +15,9 @@ import onnx
 from onnx import numpy_helper
 
 from kws.errors import KwsError
+from quantize.ops import SHARED_SCALE_OPS
 
 FloatArray = npt.NDArray[np.float32]
-
-SHARED_SCALE_OPS = frozenset({"Slice", "Concat", "Pad", "AveragePool", "MaxPool", "Flatten", "Reshape", "Squeeze"})
 
 
 @dataclass(frozen=True)

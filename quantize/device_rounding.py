@@ -6,10 +6,15 @@ Lite's `MultiplyByQuantizedMultiplier`): the accumulator times the multiplier m 
 A value less than half of 2^-shift below a tie so goes up where one rounding goes down. That is one value in 100 to
 1000, yet twelve blocks carry it on until a fifth of the logits are off by more than a step. Adding that half to the
 float value, away from zero, makes the one rounding give what the two give.
+
+AVERAGE_POOL_2D takes halves away from zero, counted in int8 without the zero point, where QuantizeLinear takes them to
+the even step; a nudge decides them. HARD_SWISH has an arithmetic of its own; what it answers to each int8 input stands
+in a table.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,62 +23,81 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from quantize.qdq import WEIGHTED_OPS
+from quantize.affine import INT8_MIN, Affine
+from quantize.hard_swish import hard_swish_table
+from quantize.ops import WEIGHTED_OPS
 
-ROUNDING_PARTS = ("exact", "sign", "shift", "half_first_rounding")
 ACTIVATIONS = frozenset({"Relu", "Clip"})
 
 
 def round_as_device(qdq: onnx.ModelProto) -> onnx.ModelProto:
-    """`qdq` with y + sign(y) * half behind each Conv, Gemm, MatMul and Mul, before its ReLU, if any.
+    """`qdq` with y + sign(y) * half behind each Conv, Gemm, MatMul and Mul, before its ReLU, if any, and a table in
+    place of each HardSwish.
 
     `half` is 2^-shift / 2 of an output step, per channel. ADD needs none: it rounds first at 2^-20 of a step.
     """
     graph = _Graph(qdq)
     nodes: list[onnx.NodeProto] = []
-    halves: list[onnx.TensorProto] = []
+    constants: list[onnx.TensorProto] = []
     for node in qdq.graph.node:
-        half = graph.half_first_rounding(node)
-        if half is None or not half.any():
+        half, nudge = graph.half_first_rounding(node), graph.nudge(node)
+        if half is not None and half.any():
+            nodes += _with_first_rounding(node)
+            constants.append(numpy_helper.from_array(half, f"{node.output[0]}/half_first_rounding"))
+        elif nudge is not None:
+            nodes += _with_nudge(node)
+            constants += [numpy_helper.from_array(v, f"{node.output[0]}/{name}") for name, v in nudge.items()]
+        elif node.op_type == "HardSwish":
+            nodes += _looked_up(node, graph.quantized(node.input[0]))
+            constants.append(numpy_helper.from_array(graph.answers(node), f"{node.output[0]}/table"))
+        else:
             nodes.append(node)
-            continue
-        output = node.output[0]
-        exact, sign, shift, name = (f"{output}/{part}" for part in ROUNDING_PARTS)
-        renamed = onnx.NodeProto()
-        renamed.CopyFrom(node)
-        renamed.output[0] = exact
-        nodes += [
-            renamed,
-            helper.make_node("Sign", [exact], [sign], sign),
-            helper.make_node("Mul", [sign, name], [shift], shift),
-            helper.make_node("Add", [exact, shift], [output], f"{output}/rounded_as_device"),
-        ]
-        halves.append(numpy_helper.from_array(half, name))
     simulated = onnx.ModelProto()
     simulated.CopyFrom(qdq)
     del simulated.graph.node[:]
     simulated.graph.node.extend(nodes)
-    simulated.graph.initializer.extend(halves)
+    simulated.graph.initializer.extend(constants)
     return simulated
 
 
-def without_device_rounding(simulated: onnx.ModelProto) -> onnx.ModelProto:
-    """The model that `round_as_device` made `simulated` of."""
-    outputs = {name for node in simulated.graph.node for name in node.output}
-    rounded = {name for name in outputs if {f"{name}/{part}" for part in ROUNDING_PARTS[:3]} <= outputs}
-    added = {f"{name}/{part}" for name in rounded for part in ROUNDING_PARTS}
-    exact_names = {f"{name}/{ROUNDING_PARTS[0]}": name for name in rounded}
-    qdq = onnx.ModelProto()
-    qdq.CopyFrom(simulated)
-    del qdq.graph.node[:], qdq.graph.initializer[:]
-    for node in simulated.graph.node:
-        if node.output[0] in exact_names:
-            qdq.graph.node.add().CopyFrom(node)
-            qdq.graph.node[-1].output[0] = exact_names[node.output[0]]
-        elif added.isdisjoint(node.output) and node.output[0] not in rounded:
-            qdq.graph.node.add().CopyFrom(node)
-    qdq.graph.initializer.extend(tensor for tensor in simulated.graph.initializer if tensor.name not in added)
-    return qdq
+def _with_first_rounding(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    exact = f"{node.output[0]}/exact"
+    return [_renamed(node, exact), *_away_from_zero(node.output[0], exact, exact, "half_first_rounding")]
+
+
+def _with_nudge(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    exact, offset, counted = (f"{node.output[0]}/{part}" for part in ("exact", "offset", "counted"))
+    return [
+        _renamed(node, exact),
+        helper.make_node("Add", [exact, offset], [counted], counted),
+        *_away_from_zero(node.output[0], exact, counted, "nudge"),
+    ]
+
+
+def _away_from_zero(output: str, exact: str, signed: str, amount: str) -> list[onnx.NodeProto]:
+    """`output` = `exact` + sign(`signed`) * `amount`."""
+    sign, shift = f"{output}/sign", f"{output}/shift"
+    return [
+        helper.make_node("Sign", [signed], [sign], sign),
+        helper.make_node("Mul", [sign, f"{output}/{amount}"], [shift], shift),
+        helper.make_node("Add", [exact, shift], [output], f"{output}/rounded_as_device"),
+    ]
+
+
+def _renamed(node: onnx.NodeProto, output: str) -> onnx.NodeProto:
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    copy.output[0] = output
+    return copy
+
+
+def _looked_up(node: onnx.NodeProto, quantized: str) -> list[onnx.NodeProto]:
+    """`quantized` is the int8 form of the input; ONNX counts a negative index from the end of the table."""
+    output = node.output[0]
+    return [
+        helper.make_node("Cast", [quantized], [f"{output}/index"], f"{output}/cast", to=onnx.TensorProto.INT64),
+        helper.make_node("Gather", [f"{output}/table", f"{output}/index"], [output], f"{output}/looked_up"),
+    ]
 
 
 class _Graph:
@@ -83,6 +107,8 @@ class _Graph:
         constants: Mapping[str, npt.NDArray[Any]] = {
             tensor.name: numpy_helper.to_array(tensor) for tensor in qdq.graph.initializer
         }
+        self._constants = constants
+        self._makers = {node.output[0]: node for node in qdq.graph.node}
         self._readers: dict[str, list[onnx.NodeProto]] = {}
         self._scale_read: dict[str, npt.NDArray[np.float64]] = {}
         self._scale_written: dict[str, npt.NDArray[np.float64]] = {}
@@ -107,6 +133,28 @@ class _Graph:
         steps = np.where(np.frexp(multiplier)[1] < 0, np.ldexp(0.5, np.frexp(multiplier)[1]), 0.0)
         half = (steps * written).astype(np.float32)
         return half.reshape(-1, 1, 1) if node.op_type == "Conv" else half
+
+    def nudge(self, node: onnx.NodeProto) -> dict[str, npt.NDArray[np.float32]] | None:
+        """Less than what averages of int8 differ by, and the real value of int8 0; None if the node is no average."""
+        if node.op_type != "AveragePool":
+            return None
+        affine = self._affine(self._readers[node.output[0]][0])
+        kernel = next(attribute.ints for attribute in node.attribute if attribute.name == "kernel_shape")
+        nudge = np.float32(affine.scale / (4 * math.prod(kernel)))
+        return {"nudge": np.asarray(nudge), "offset": np.asarray(affine.scale * np.float32(affine.zero_point))}
+
+    def quantized(self, name: str) -> str:
+        """The int8 tensor that DequantizeLinear made the float tensor `name` of."""
+        return str(self._makers[name].input[0])
+
+    def answers(self, node: onnx.NodeProto) -> npt.NDArray[np.float32]:
+        """float32 (256,): what the device gives for the int8 inputs 0..127, -128..-1 of a HardSwish `node`."""
+        source, result = (self._affine(n) for n in (self._makers[node.input[0]], self._readers[node.output[0]][0]))
+        return np.roll(result.dequantize(hard_swish_table(source, result)), INT8_MIN)
+
+    def _affine(self, quantizer: onnx.NodeProto) -> Affine:
+        scale, zero_point = (self._constants[name] for name in quantizer.input[1:3])
+        return Affine(scale, int(zero_point))
 
     def _written_scale(self, name: str) -> npt.NDArray[np.float64] | None:
         if name in self._scale_written:

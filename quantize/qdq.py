@@ -25,20 +25,19 @@ from quantize.affine import (
     quantize_bias,
     symmetric_scales,
 )
-from quantize.calibration import SHARED_SCALE_OPS, Range, readers_by_tensor, shared_ranges, shared_scale_groups
+from quantize.calibration import Range, readers_by_tensor, shared_ranges, shared_scale_groups
+from quantize.input_layout import layout_nodes
+from quantize.ops import (
+    BROADCAST_OPS,
+    FUSING_OPS,
+    PROBABILITY_OPS,
+    SHARED_SCALE_OPS,
+    SUPPORTED_OPS,
+    WEIGHTED_OPS,
+    unsupported,
+)
 
 PROBABILITY_AFFINE = Affine(1 / 256, -128)
-PROBABILITY_OPS = frozenset({"Sigmoid", "Softmax"})
-WEIGHTED_OPS = frozenset({"Conv", "Gemm", "MatMul"})
-BROADCAST_OPS = frozenset({"Add", "Mul"})
-SUPPORTED_OPS = (
-    SHARED_SCALE_OPS
-    | PROBABILITY_OPS
-    | WEIGHTED_OPS
-    | BROADCAST_OPS
-    | {"Relu", "Clip", "ReduceMean", "GlobalAveragePool"}
-)
-FUSING_OPS = WEIGHTED_OPS | BROADCAST_OPS
 UNQUANTIZED = "/float"  # Ends the name of an op's output in front of its QuantizeLinear.
 BIAS_LIMIT = 2**30  # Leaves half of int32 to the products that are summed on top.
 
@@ -52,15 +51,20 @@ def quantize_model(float_model: onnx.ModelProto, ranges: Mapping[str, Range]) ->
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in float_model.graph.initializer}
     readers = readers_by_tensor(float_model)
     writer = _Writer(constants, activation_affines(float_model, ranges))
+    layout = layout_nodes(float_model)
+    nodes = [node for node in float_model.graph.node if node not in layout]
     fused: set[str] = set()
-    for node in float_model.graph.node:
-        _require_supported(node, fused, constants)
+    for node in nodes:
+        _require_supported(node, constants)
         if _fuses_with_reader(node, readers, constants):
             fused.add(node.output[0])
+    for node in layout:
+        writer.copy(node)
     for tensor in float_model.graph.input:
         if tensor.name not in constants:
-            writer.quantize(tensor.name, tensor.name, f"{tensor.name}/dequantized")
-    for node in float_model.graph.node:
+            image = layout[-1].output[0] if layout else tensor.name
+            writer.quantize(image, image, f"{image}/dequantized")
+    for node in nodes:
         writer.write(node, is_fused=node.output[0] in fused)
     return writer.model(float_model)
 
@@ -107,6 +111,13 @@ class _Writer:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     readable: dict[str, str] = field(default_factory=dict)
+
+    def copy(self, node: onnx.NodeProto) -> None:
+        """Append `node` as it is, with its constants: it lays out the input before that is quantized."""
+        for name in node.input:
+            if name in self.constants:
+                self._keep(name, self.constants[name])
+        self.nodes.append(node)
 
     def write(self, node: onnx.NodeProto, *, is_fused: bool) -> None:
         """Append `node` on dequantized inputs; quantize its output unless a ReLU follows (`is_fused`)."""
@@ -250,22 +261,21 @@ def _fuses_with_reader(
     after = readers.get(node.output[0], ())
     if node.op_type not in FUSING_OPS or len(after) != 1:
         return False
-    return after[0].op_type == "Relu" or _is_relu6(after[0], constants)
+    return after[0].op_type == "Relu" or _is_clip_from_zero(after[0], constants)
 
 
-def _is_relu6(node: onnx.NodeProto, constants: Mapping[str, npt.NDArray[Any]]) -> bool:
+def _is_clip_from_zero(node: onnx.NodeProto, constants: Mapping[str, npt.NDArray[Any]]) -> bool:
     bounds = [constants.get(name) for name in node.input[1:]]
-    return node.op_type == "Clip" and [None if bound is None else float(bound) for bound in bounds] == [0.0, 6.0]
+    if node.op_type != "Clip" or len(bounds) != 2 or bounds[0] is None or bounds[1] is None:
+        return False
+    return float(bounds[0]) == 0.0 < float(bounds[1])
 
 
-def _require_supported(node: onnx.NodeProto, fused: set[str], constants: Mapping[str, npt.NDArray[Any]]) -> None:
+def _require_supported(node: onnx.NodeProto, constants: Mapping[str, npt.NDArray[Any]]) -> None:
     if node.domain not in ("", "ai.onnx") or node.op_type not in SUPPORTED_OPS or len(node.output) != 1:
-        raise KwsError(
-            f"{_describe(node)}: there is no int8 form of this op; "
-            f"build the model from {', '.join(sorted(SUPPORTED_OPS))}."
-        )
-    if node.op_type == "Clip" and not (_is_relu6(node, constants) and node.input[0] in fused):
-        raise KwsError(f"{_describe(node)}: only a Clip from 0 to 6 right behind a Conv or Add is supported; use Relu.")
+        raise unsupported(_describe(node), node.op_type)
+    if node.op_type == "Clip" and not _is_clip_from_zero(node, constants):
+        raise KwsError(f"{_describe(node)}: only a Clip from 0 to a constant is supported; use Relu or Relu6.")
 
 
 def _describe(node: onnx.NodeProto) -> str:

@@ -31,11 +31,12 @@ _ARENA_BYTES_PER_MODEL_BYTE = 16
 class OnnxRuntime:
     """onnxruntime on one thread and without graph optimization, so that each node computes as written."""
 
-    def __init__(self, source: Source) -> None:
-        """`source` is a path or the model itself. Raises KwsError if it cannot be loaded."""
+    def __init__(self, source: Source, name: str = "") -> None:
+        """`source` is a path or the model itself, then `name` tells errors whose. Raises KwsError if it cannot be
+        loaded."""
         import onnxruntime
 
-        model = _read(source)
+        model, self._name = _read(source), name or _name(source)
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -43,36 +44,50 @@ class OnnxRuntime:
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the only base class that onnxruntime's exceptions share
-            raise KwsError(f"{_name(source)}: onnxruntime cannot load it; make it anew with kws quantize.") from error
+            raise KwsError(f"{self._name}: onnxruntime cannot load it; make or export it anew.") from error
         self._input = self._session.get_inputs()[0]
+        self.clip_shape: tuple[int, ...] = tuple(self._input.shape[1:])
         self._output = self._session.get_outputs()[0]
 
     def __call__(self, features: FloatArray) -> FloatArray:
-        """float32 (n, 1, mel_bands, frames) -> float32 logits (n, classes). Raises KwsError for another shape."""
-        _require_shape(features, tuple(self._input.shape[1:]))
+        """float32 (n, *clip_shape) -> float32 logits (n, classes). Raises KwsError for another shape."""
+        _require_shape(features, self.clip_shape)
         if not len(features):
             return np.zeros((0, *self._output.shape[1:]), np.float32)
-        return np.concatenate([self._session.run(None, {self._input.name: clip[np.newaxis]})[0] for clip in features])
+        return np.concatenate([self._run(clip[np.newaxis]) for clip in features])
+
+    def _run(self, clip: FloatArray) -> FloatArray:
+        try:
+            answer: FloatArray = self._session.run(None, {self._input.name: clip})[0]
+        except Exception as error:  # the only base class that onnxruntime's exceptions share
+            reason = str(error).strip().splitlines()[0].rstrip(".")
+            raise KwsError(f"{self._name}: onnxruntime cannot run it ({reason}); export the model anew.") from error
+        return answer
 
 
 class Int8Runtime(ABC):
-    """An int8 TFLite model: `input` and `output` are its own affines."""
+    """An int8 TFLite model: `input` and `output` are its own affines, the shapes its own (NHWC)."""
 
     input: Affine
     output: Affine
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
 
     def __init__(self, input_details: dict[str, Any], output_details: dict[str, Any], name: str) -> None:
         self.input = _affine(input_details, name)
         self.output = _affine(output_details, name)
-        *_, channels = self._input_shape = tuple(int(size) for size in input_details["shape"])
-        self._clip_shape = (channels, *self._input_shape[1:-1])
-        self._output_shape = tuple(int(size) for size in output_details["shape"])
+        *_, channels = self.input_shape = tuple(int(size) for size in input_details["shape"])
+        self._clip_shape = (channels, *self.input_shape[1:-1])
+        self.output_shape = tuple(int(size) for size in output_details["shape"])
 
     def __call__(self, features: FloatArray) -> Int8Array:
-        """float32 (n, 1, mel_bands, frames) -> int8 logits (n, classes). Raises KwsError for another shape or NaN."""
+        """float32 (n, channels, height, width) or (n, channels) -> int8 logits (n, classes).
+
+        Raises KwsError for another shape or NaN.
+        """
         _require_shape(features, self._clip_shape)
         quantized = np.moveaxis(self.input.quantize(features), 1, -1)
-        logits = np.zeros((len(features), *self._output_shape[1:]), np.int8)
+        logits = np.zeros((len(features), *self.output_shape[1:]), np.int8)
         for index, clip in enumerate(quantized):
             logits[index] = self._invoke(np.ascontiguousarray(clip[np.newaxis]))[0]
         return logits

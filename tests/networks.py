@@ -24,9 +24,9 @@ def randomise(network: nn.Module, seed: int) -> Any:
     """Give `network` random weights and, in each norm, random statistics: those of a fresh one hide mistakes."""
     torch.manual_seed(seed)
     for layer in network.modules():
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
             nn.init.kaiming_uniform_(layer.weight)
-        if isinstance(layer, nn.BatchNorm2d):
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             assert layer.running_mean is not None and layer.running_var is not None
             nn.init.normal_(layer.running_mean, 0.0, 0.3)
             nn.init.uniform_(layer.running_var, 0.5, 2.0)

@@ -119,8 +119,25 @@ def convolution(*shape: int, channels: int = 4, height: int = 9, affine: Affine 
     return lambda b: b.conv(image(b, channels, height), b.random_int8(*shape), affine, **options)
 
 
-def unary(kind: str, affine: Affine, **attributes: Any) -> Build:
-    return lambda b: b.op(kind, [image(b)], affine, **attributes)
+def unary(kind: str, affine: Affine, bounds: tuple[float, ...] = (), **attributes: Any) -> Build:
+    return lambda b: b.op(kind, [image(b), *(b.const(np.float32(bound)) for bound in bounds)], affine, **attributes)
+
+
+def flattened(kind: str) -> Build:
+    """`kind` of a flattened image: what has weights can follow the order of its values, nothing else can."""
+
+    def build(b: QdqBuilder) -> str:
+        x = image(b)
+        flat = b.op("Flatten", [x], INPUT)
+        return b.op(
+            kind, [flat, *(b.weights(flat, b.random_int8(252, 5), axis=1) if kind == "Gemm" else [flat])], OUTPUT
+        )
+
+    return build
+
+
+def reshaped(*shape: int) -> Build:
+    return lambda b: b.op("Reshape", [image(b), b.ints(*shape)], INPUT)
 
 
 def binary(kind: str, affine: Affine, activation: str = "") -> Build:

@@ -56,6 +56,13 @@ def test_help_explains_every_option(command: str, capsys: pytest.CaptureFixture[
         ["quantize", "checkpoint.pt", "--out", "BUILD"],
         ["inspect", "model.tflite", "--float", "model.onnx"],
         ["inspect", "model.tflite", "--data", "DATA"],
+        ["quantize", "checkpoint.pt", "--data", "DATA", "--calibration", "x.npy", "--out", "BUILD"],
+        ["quantize", "checkpoint.pt", "--data", "DATA", "--labels", "labels.txt", "--out", "BUILD"],
+        ["quantize", "model.onnx", "--labels", "labels.txt", "--out", "BUILD"],
+        ["benchmark", "BUILD"],
+        ["benchmark", "BUILD", "--inputs", "x.npy"],
+        ["benchmark", "BUILD", "--targets", "y.npy"],
+        ["benchmark", "BUILD", "--data", "DATA", "--inputs", "x.npy", "--targets", "y.npy"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,6 +89,7 @@ def test_each_command_names_the_file_it_cannot_use(tmp_path: Path, capsys: pytes
         ["train", garbage, "--out", out],
         ["train", data, "--out", garbage],
         ["quantize", garbage, "--data", data, "--out", out],
+        ["quantize", garbage, "--calibration", garbage, "--out", out],
         ["headers", garbage, "--out", out],
         ["headers", tmp_path / "garbage.tflite", "--out", out],
         ["benchmark", garbage, "--data", data],

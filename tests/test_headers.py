@@ -56,6 +56,39 @@ def test_every_generated_file_names_its_source(model: Path) -> None:
         assert "kws 0." in head
 
 
+def _without_features(folder: Path) -> Path:
+    data = tiny_tflite.tiny_model(3)
+    manifest = tiny_tflite.tiny_manifest(data, LABELS)
+    del manifest["features"]
+    return tiny_tflite.write_build(folder, data, manifest)
+
+
+def test_a_model_without_features_gets_what_runs_it_and_no_front_end(tmp_path: Path) -> None:
+    out = tmp_path / "firmware"
+    written = render_firmware(_without_features(tmp_path / "build"), out)
+    names = sorted(str(path.relative_to(out)) for path in written)
+    assert names == [
+        "CMakeLists.txt",
+        "README.md",
+        "cmake/tflm.cmake",
+        *(f"generated/{name}" for name in ("labels.cc", "labels.h", "model_data.cc", "model_data.h", "model_params.h")),
+        "generated/op_resolver.h",
+        "src/inference.cc",
+        "src/inference.h",
+    ]
+    assert "Batch, height, width, channels" in (out / "generated/model_params.h").read_text()
+    assert render_firmware(tmp_path / "build" / "model.int8.tflite", out) == sorted((out / "generated").iterdir())
+
+
+def test_a_folder_with_a_front_end_takes_no_model_without_features(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "firmware"
+    render_firmware(model, out)
+    before = _contents(out)
+    with pytest.raises(KwsError, match=r"has the front end of another model.*choose a new folder\.$"):
+        render_firmware(_without_features(tmp_path / "other"), out)
+    assert _contents(out) == before
+
+
 def test_silence_and_unknown_are_found_or_minus_one(tmp_path: Path) -> None:
     with_both = tiny_tflite.write_tiny_build(tmp_path / "a", ["yes", "_unknown_", "_silence_"])
     without = tiny_tflite.write_tiny_build(tmp_path / "b", ["yes", "no"])
@@ -94,7 +127,7 @@ def test_an_out_that_cannot_be_written_is_a_sentence(model: Path, tmp_path: Path
 def test_a_file_in_the_place_of_generated_is_a_sentence(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "firmware"
     (out / "src").mkdir(parents=True)
-    for name in ("CMakeLists.txt", "src/frontend.c", "generated"):
+    for name in ("CMakeLists.txt", "src/inference.cc", "generated"):
         (out / name).write_text("x")
     with pytest.raises(KwsError, match="cannot write the firmware"):
         render_firmware(model, out)

@@ -20,10 +20,12 @@ from qdq_graphs import (
     convolution,
     dense,
     features_for,
+    flattened,
     head,
     image,
     mean,
     padded,
+    reshaped,
     sliced,
     softmax,
     unary,
@@ -38,6 +40,17 @@ from quantize.runtimes import Int8Runtime, OnnxRuntime, TfliteReferenceRuntime, 
 # The share of outputs that must be equal. MEAN rounds twice on sums too small for that, averages of few values tie.
 EQUAL_SHARE = {"Mean": 0.6, "AveragePool2D": 0.9}
 Case = tuple[str, Build, list[str]]
+
+
+def positive_max_pool(b: QdqBuilder) -> str:
+    affine = Affine(0.025, -128)
+    options = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
+    return b.op("MaxPool", [b.op("Relu", [image(b, height=8)], affine)], affine, **options)
+
+
+def row_to_column(b: QdqBuilder) -> str:
+    row = b.op("Slice", [image(b), b.ints(2), b.ints(3), b.ints(2)], INPUT)
+    return b.op("Reshape", [row, b.ints(1, 4, 7, 1)], INPUT)
 
 
 CASES: list[Case] = [
@@ -68,6 +81,8 @@ CASES: list[Case] = [
     ("mul constant scalar", constant_operand("Mul"), ["Mul"]),
     ("mul constant whole", constant_operand("Mul", 4, 9, 7), ["Mul"]),
     ("relu", unary("Relu", Affine(0.03, -100)), ["Relu"]),
+    ("clip", unary("Clip", Affine(6 / 255, -128), bounds=(0.0, 6.0)), ["Relu"]),
+    ("hard-swish", unary("HardSwish", Affine(0.027, -114)), ["HardSwish"]),
     ("sigmoid", unary("Sigmoid", PROBABILITY), ["Logistic"]),
     ("softmax", softmax, ["Softmax"]),
     ("slice height", sliced((2, 7, 2)), ["Slice"]),
@@ -86,6 +101,9 @@ CASES: list[Case] = [
     ("average pool same", unary("AveragePool", INPUT, kernel_shape=[3, 3], pads=[1, 1, 1, 1]), ["AveragePool2D"]),
     ("max pool", unary("MaxPool", INPUT, kernel_shape=[2, 2], strides=[2, 2]), ["MaxPool2D"]),
     ("max pool same", unary("MaxPool", INPUT, kernel_shape=[3, 3], pads=[1, 1, 1, 1]), ["MaxPool2D"]),
+    ("max pool uneven, of what is positive", positive_max_pool, ["Relu", "Pad", "MaxPool2D"]),
+    ("flattened image", flattened("Gemm"), ["Reshape", "FullyConnected"]),
+    ("reshape of a row", row_to_column, ["Slice", "Reshape"]),
     ("flatten", head("Flatten"), ["Mean", "Reshape"]),
     ("reshape", head("Reshape"), ["Mean", "Reshape"]),
     ("squeeze", head("Squeeze"), ["Mean", "Reshape"]),
@@ -264,7 +282,12 @@ REFUSALS: list[tuple[str, Build, str]] = [
     ("ceil mode", unary("MaxPool", INPUT, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1), "MaxPool node.*ceil_mode"),
     ("mean over channels", mean(17, 1), "ReduceMean node.*height and width"),
     ("softmax over height", unary("Softmax", PROBABILITY, axis=2), "Softmax node.*channels"),
-    ("flatten of an image", unary("Flatten", INPUT), r"Flatten node.*\(1, C, 1, 1\)"),
+    ("flattened image as output", unary("Flatten", INPUT), "output.*is a flattened image"),
+    ("flattened image in an Add", flattened("Add"), "Add node.*put a Gemm or MatMul right behind"),
+    ("reshape of an image", reshaped(1, 6, 6, 7), "Reshape node.*would reorder values"),
+    ("reshape to rank 3", reshaped(1, 4, 63), "Reshape node.*only to"),
+    ("clip below its scale", unary("Clip", INPUT, bounds=(0.0, 1.0)), "Clip node.*would not end at its upper bound"),
+    ("hard-swish into a tiny scale", unary("HardSwish", Affine(1e-4, 0)), "HardSwish node.*far too small"),
     ("operands of different rank", ranks, "Add node.*differ in rank"),
     ("tiny output scale", binary("Add", Affine(1e-9, 0)), "Add node.*far too small"),
     ("empty slice", sliced((5, 5, 2)), "Slice node.*(selects nothing|not valid)"),

@@ -14,6 +14,7 @@ from conftest import PATH_KEYWORDS, Kws, write_tones
 from toolchains import host_program, run_program
 
 from export.build import prove
+from export.from_checkpoint import checkpoint_source
 from kws.checkpoint import load_checkpoint
 from kws.config import FeatureConfig, from_dict
 from kws.dataset import load_dataset_for
@@ -125,9 +126,11 @@ def test_a_wrong_scale_in_the_device_model_fails_the_proof(
     (folder / "model.int8.onnx").write_bytes(qdq.SerializeToString())
     dataset = load_dataset_for(checkpoint.labels, spoken, checkpoint.features)
     features = features_of_clips(dataset.evaluation_clips("validation").pcm, checkpoint.features)
-    prove(checkpoint, built, features)
+    source = checkpoint_source(checkpoint, trained_run / "checkpoint.pt", features, features)
+    prepared = onnx.load(built / "model.prepared.onnx")
+    prove(source, prepared, built)
     with pytest.raises(KwsError, match="QDQ ONNX -> TFLM"):
-        prove(checkpoint, folder, features)
+        prove(source, prepared, folder)
 
 
 def test_the_qdq_graph_and_the_device_answer_real_clips_alike_and_not_always_the_same(

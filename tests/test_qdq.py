@@ -239,7 +239,7 @@ def one_node(
     ("make", "reason"),
     [
         (one_node("Erf"), "Erf node 'culprit': there is no int8 form"),
-        (one_node("Clip", {"low": np.float32(-1.0)}), "Clip node 'culprit': only a Clip from 0 to 6"),
+        (one_node("Clip", {"low": np.float32(-1.0)}), "Clip node 'culprit': only a Clip from 0 to a constant"),
         (one_node("Gemm", {"w": np.ones((2, 2))}, alpha=2.0), "Gemm node 'culprit': transA, alpha and beta"),
         (one_node("MatMul", {"w": np.full((2, 2), np.nan)}), "MatMul node 'culprit': The weights hold NaN"),
         (one_node("Concat", {"c": np.ones((1, 0))}, axis=1), "Concat node 'culprit': its input 'c' is constant"),

@@ -237,12 +237,24 @@ def test_spatial_means_become_convolutions(
     assert ops(after) == {"Conv": 1}
 
 
-def test_mean_over_channels_and_mean_over_a_large_area_stay() -> None:
-    for axes, shape, output in (([1], (1, 3, 4, 5), (1, 1, 4, 5)), ([2, 3], (1, 2, 12, 12), (1, 2, 1, 1))):
-        before = graph_model(
-            [helper.make_node("ReduceMean", ["x", "axes"], ["y"])], {"axes": np.array(axes)}, shape, output
-        )
-        assert ops(rewrite(before)) == {"ReduceMean": 1}
+@pytest.mark.parametrize(
+    ("axes", "shape", "output", "expected"),
+    [
+        ([1], (1, 3, 4, 5), (1, 1, 4, 5), {"ReduceMean": 1}),
+        ([3], (1, 2, 1, 129), (1, 2, 1, 1), {"ReduceMean": 1}),
+        ([2, 3], (1, 2, 12, 12), (1, 2, 1, 1), {"Conv": 2}),
+    ],
+    ids=["over channels", "over a long row", "over a large area, by H and by W"],
+)
+def test_other_means(
+    axes: list[int], shape: tuple[int, ...], output: tuple[int, ...], expected: dict[str, int]
+) -> None:
+    before = graph_model(
+        [helper.make_node("ReduceMean", ["x", "axes"], ["y"])], {"axes": np.array(axes)}, shape, output
+    )
+    after = rewrite(before)
+    assert_same_function(before, after)
+    assert ops(after) == expected
 
 
 def test_unusable_models_are_refused_in_a_sentence() -> None:

@@ -13,7 +13,15 @@ import onnx
 from export.graph import Graph
 from export.lowering.context import Context
 from export.lowering.convolution import lower_conv, lower_gemm, lower_matmul
-from export.lowering.elementwise import lower_add, lower_mul, lower_relu, lower_sigmoid, lower_softmax
+from export.lowering.elementwise import (
+    lower_add,
+    lower_clip,
+    lower_hard_swish,
+    lower_mul,
+    lower_relu,
+    lower_sigmoid,
+    lower_softmax,
+)
 from export.lowering.movement import (
     lower_concat,
     lower_flatten,
@@ -29,11 +37,13 @@ from kws.errors import KwsError
 _HANDLERS: dict[str, Callable[[Context, Node], None]] = {
     "Add": lower_add,
     "AveragePool": lower_average_pool,
+    "Clip": lower_clip,
     "Concat": lower_concat,
     "Conv": lower_conv,
     "Flatten": lower_flatten,
     "Gemm": lower_gemm,
     "GlobalAveragePool": lower_global_average_pool,
+    "HardSwish": lower_hard_swish,
     "MatMul": lower_matmul,
     "MaxPool": lower_max_pool,
     "Mul": lower_mul,

@@ -50,7 +50,8 @@ class Context:
     """What each ONNX name lowered so far stands for.
 
     `values` and `quantized_constants` are names that DequantizeLinear gave, which ops may read; `produced` are names
-    between an op and its DequantizeLinear, which only quantizers may read.
+    between an op and its DequantizeLinear, which only quantizers may read. `flattened` has the (C, H, W) of images that
+    were reshaped to (1, C * H * W): on the device their values stand in the order H, W, C.
     """
 
     model: QdqModel
@@ -59,9 +60,18 @@ class Context:
     produced: dict[str, Tensor] = field(default_factory=dict)
     values: dict[str, Tensor] = field(default_factory=dict)
     quantized_constants: dict[str, Constant] = field(default_factory=dict)
+    flattened: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def activation(self, node: Node, index: int) -> Tensor:
-        """The activation that `node` reads as input `index`. Raises KwsError for a constant or a float tensor."""
+        """The activation that `node` reads as input `index`. Raises KwsError for a constant, a float tensor, or one
+        whose values stand in another order than in ONNX."""
+        tensor = self.dense_input(node, index)
+        if tensor.name in self.flattened:
+            raise KwsError(f"{node}: reads a flattened image; put a Gemm or MatMul right behind the flattening.")
+        return tensor
+
+    def dense_input(self, node: Node, index: int) -> Tensor:
+        """`activation`, or a flattened image."""
         name = node.optional_input(index)
         if name not in self.values:
             raise KwsError(f"{node}: its input {index} ({name!r}) does not come from DequantizeLinear; {REMEDY}.")
@@ -131,6 +141,8 @@ class Context:
         """Raises KwsError if the model's input or output is not quantized."""
         if self.model.input_name not in self.produced or self.model.output_name not in self.values:
             raise KwsError(f"The input or output of the ONNX model is not quantized; {REMEDY}.")
+        if self.values[self.model.output_name].name in self.flattened:
+            raise KwsError("The output of the ONNX model is a flattened image; end the model in a Gemm or a mean.")
         return Graph(
             tensors=self.tensors,
             ops=tuple(self.ops),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from export.graph import Conv2D, DepthwiseConv2D, FullyConnected, Pad, Padding, Pair, Tensor
-from export.lowering.context import Context
+from export.graph import Conv2D, DepthwiseConv2D, FullyConnected, Tensor
+from export.lowering.context import Context, to_nhwc
 from export.lowering.limits import INT8_SPAN, require_accumulator
 from export.lowering.qdq import REMEDY, Node, QuantizedOutput
-from export.lowering.window import Window
+from export.lowering.window import Window, padded
 from kws.errors import KwsError
 from quantize.affine import INT8_MIN, Affine, FloatArray, Int8Array, Int32Array, bias_scales
 
@@ -43,7 +43,7 @@ def lower_conv(context: Context, node: Node) -> None:
         )
     window = Window.of(node, (kernel[0], kernel[1]))
     height, width = window.output_size(node, (x.shape[1], x.shape[2]))
-    x, padding = _padded(context, x, window)
+    x, padding = padded(context, x, window)
     layout = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
     w, bias = _add_weights(context, weights, output.name, x.affine, layout)
     shared = {"stride": window.stride, "dilation": window.dilation}
@@ -69,11 +69,14 @@ def lower_matmul(context: Context, node: Node) -> None:
 
 
 def _fully_connected(context: Context, node: Node, channel_axis: int) -> None:
-    x = context.activation(node, 0)
+    x = context.dense_input(node, 0)
     output = context.model.quantized_output(node, may_fuse=True)
     weights = _read_weights(context, node, x, output, channel_axis)
     if len(x.shape) != 2 or weights.values.ndim != 2 or weights.values.shape[1] != x.shape[1]:
         raise KwsError(f"{node}: weights {weights.values.shape} do not fit an input {x.shape}; change the model.")
+    if x.name in context.flattened:
+        by_image = weights.values.reshape(-1, *context.flattened[x.name])
+        weights = replace(weights, values=to_nhwc(by_image).reshape(weights.values.shape))
     w, bias = _add_weights(context, weights, output.name, x.affine, (0, 1))
     context.emit(FullyConnected(activation=output.activation), [x, w, bias], (1, w.shape[0]), output)
 
@@ -110,21 +113,6 @@ def _read_bias(context: Context, node: Node, scales: FloatArray) -> Int32Array:
     if written.size not in (1, scales.size) or not np.allclose(written, scales, rtol=_BIAS_SCALE_TOLERANCE, atol=0.0):
         raise KwsError(f"{node}: the bias scale is not input scale times weight scale; {REMEDY}.")
     return constant.values
-
-
-def _padded(context: Context, x: Tensor, window: Window) -> tuple[Tensor, Padding]:
-    """`x` and the padding that gives `window`; where neither name fits, `x` behind a PAD, made once per tensor."""
-    size: Pair = (x.shape[1], x.shape[2])
-    padding = window.padding(size)
-    if padding is not None:
-        return x, padding
-    (top, left), (bottom, right) = window.pads_before, window.pads_after
-    name = f"{x.name}/pad_{top}_{left}_{bottom}_{right}"
-    if name not in context.tensors:
-        paddings = ((0, 0), (top, bottom), (left, right), (0, 0))
-        shape = (1, size[0] + top + bottom, size[1] + left + right, x.shape[3])
-        context.emit_between(Pad(paddings=paddings), [x], name, shape)
-    return context.tensors[name], Padding.VALID
 
 
 def _add_weights(

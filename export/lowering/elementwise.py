@@ -1,14 +1,15 @@
-"""Add, Mul, Relu, Sigmoid and Softmax."""
+"""Add, Mul, Relu, Clip, HardSwish, Sigmoid and Softmax."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from export.graph import Add, Logistic, Mul, Relu, Softmax, Tensor
+from export.graph import Add, HardSwish, Logistic, Mul, Relu, Softmax, Tensor
 from export.lowering.context import Context, nhwc_axis, to_nhwc
 from export.lowering.limits import INT8_SPAN, require_accumulator, require_probability
 from export.lowering.qdq import REMEDY, Node
 from kws.errors import KwsError
+from quantize.hard_swish import is_representable
 
 # The ADD kernel shifts its operands left by 20 bits. SOFTMAX counts in steps of 2**-26. LOGISTIC takes every input for
 # saturated, zero too, once one step is 8 or more.
@@ -39,10 +40,24 @@ def lower_mul(context: Context, node: Node) -> None:
 
 
 def lower_relu(context: Context, node: Node) -> None:
-    """A Relu that no op in front of it could take in -> RELU."""
+    """A Relu, or Clip from 0 to where int8 ends, that no op in front of it could take in -> RELU."""
     x, output = context.activation(node, 0), context.model.quantized_output(node, may_fuse=False)
     require_accumulator(node, INT8_SPAN, float(x.affine.scale) / float(output.affine.scale))
     context.emit(Relu(), [x], x.shape, output)
+
+
+def lower_clip(context: Context, node: Node) -> None:
+    """A Clip from 0 that no op in front of it could take in -> RELU, whose output ends at the upper bound."""
+    context.model.require_saturation(node, context.model.quantized_output(node, may_fuse=False).affine)
+    lower_relu(context, node)
+
+
+def lower_hard_swish(context: Context, node: Node) -> None:
+    """HardSwish -> HARD_SWISH."""
+    x, output = context.activation(node, 0), context.model.quantized_output(node, may_fuse=False)
+    if not is_representable(x.affine, output.affine):
+        raise KwsError(f"{node}: its output scale is far too small; look for a dead output in calibration.")
+    context.emit(HardSwish(), [x], x.shape, output)
 
 
 def lower_sigmoid(context: Context, node: Node) -> None:

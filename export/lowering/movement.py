@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from export.graph import Concatenation, Pad, Pair, Reshape, Slice, Tensor
-from export.lowering.context import Context, nchw_shape, nhwc_axis
+from export.lowering.context import Context, nchw_shape, nhwc_axis, to_nhwc
 from export.lowering.limits import require_equal_affine
-from export.lowering.qdq import REMEDY, Node
+from export.lowering.qdq import REMEDY, Array, Node
 from kws.errors import KwsError
 
 MAX_CONCATENATION_INPUTS = 10
@@ -67,14 +69,14 @@ def lower_pad(context: Context, node: Node) -> None:
 
 
 def lower_flatten(context: Context, node: Node) -> None:
-    """Flatten of (1, C, 1, 1) -> RESHAPE."""
+    """Flatten -> RESHAPE."""
     shape = nchw_shape(context.activation(node, 0))
     axis = int(node.attributes.get("axis", 1)) % (len(shape) + 1)
     _reshape(context, node, (math.prod(shape[:axis]), math.prod(shape[axis:])))
 
 
 def lower_reshape(context: Context, node: Node) -> None:
-    """Reshape between (1, C, 1, 1) and (1, C) -> RESHAPE."""
+    """Reshape -> RESHAPE."""
     old, wanted = nchw_shape(context.activation(node, 0)), context.model.constant_ints(node, 1)
     if (node.attributes.get("allowzero", 0) and 0 in wanted) or wanted.count(-1) > 1:
         raise KwsError(f"{node}: its target shape {wanted} is not supported; change the model.")
@@ -85,7 +87,7 @@ def lower_reshape(context: Context, node: Node) -> None:
 
 
 def lower_squeeze(context: Context, node: Node) -> None:
-    """Squeeze of (1, C, 1, 1) to (1, C) -> RESHAPE."""
+    """Squeeze -> RESHAPE."""
     shape = nchw_shape(context.activation(node, 0))
     named = context.model.constant_ints(node, 1) if node.optional_input(1) else ()
     if not named:
@@ -95,15 +97,23 @@ def lower_squeeze(context: Context, node: Node) -> None:
 
 
 def _reshape(context: Context, node: Node, shape: tuple[int, ...]) -> None:
-    """`shape` in NCHW. Only where H = W = 1 does NHWC keep the order of the values."""
+    """`shape` in NCHW: one that keeps the order of the values in NHWC too, or (1, C * H * W) in front of weights."""
     x, output = context.activation(node, 0), context.model.quantized_output(node, may_fuse=False)
     require_equal_affine(node, [x], output)
     old = nchw_shape(x)
-    channels = old[1]
-    if old[2:] not in ((), (1, 1)) or shape not in ((1, channels), (1, channels, 1, 1)):
-        raise KwsError(f"{node}: only (1, C, 1, 1) to (1, C) and back is supported, not {old} to {shape}.")
-    nhwc = shape if len(shape) == 2 else (1, 1, 1, channels)
+    if len(shape) not in (2, 4) or shape[0] != 1 or math.prod(shape) != math.prod(old):
+        raise KwsError(f"{node}: reshapes {old} to {shape}; only to (1, C) and (1, C, H, W) is supported.")
+    if not np.array_equal(_order(old), _order(shape)):
+        if len(shape) != 2:
+            raise KwsError(f"{node}: reshapes {old} to {shape}, which would reorder values on the device.")
+        context.flattened[output.name] = old[1:]
+    nhwc = shape if len(shape) == 2 else (1, shape[2], shape[3], shape[1])
     context.emit(Reshape(shape=nhwc), [x], nhwc, output)
+
+
+def _order(shape: tuple[int, ...]) -> Array:
+    """Where the values of a tensor of NCHW `shape` stand in ONNX, in the order of the device."""
+    return to_nhwc(np.arange(math.prod(shape)).reshape(shape)).reshape(-1)
 
 
 def _join_groups(context: Context, tensors: list[Tensor], axis: int, name: str) -> list[Tensor]:

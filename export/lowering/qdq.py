@@ -13,11 +13,13 @@ from onnx import helper, numpy_helper
 
 from export.graph import Activation
 from kws.errors import KwsError
-from quantize.affine import Affine
+from quantize.affine import INT8_MAX, Affine
+from quantize.input_layout import InputLayout, layout_nodes
 
 MIN_OPSET = 13
 REMEDY = "make the model anew with kws quantize"
 _DOMAINS = ("", "ai.onnx")
+_BOUND_TOLERANCE = 1e-5
 
 Array = npt.NDArray[Any]
 
@@ -53,7 +55,10 @@ class QuantizedOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class QdqModel:
-    """`constants` are initializers and Constant nodes; `consumers` are the nodes that read a name."""
+    """`constants` are initializers and Constant nodes; `consumers` are the nodes that read a name.
+
+    Input is the tensor behind the `layout_nodes`, which are left out of `nodes`.
+    """
 
     nodes: tuple[Node, ...]
     constants: Mapping[str, Array]
@@ -67,12 +72,22 @@ class QdqModel:
         """Raises KwsError unless `model` is valid ONNX, weights inside, with one static input and one output."""
         _check(model)
         nodes, constants = _split_constants(model.graph)
+        layout = {node.output[0] for node in layout_nodes(model)}
         inputs = [value for value in model.graph.input if value.name not in constants]
         if len(inputs) != 1 or len(model.graph.output) != 1:
             raise KwsError(
                 f"The ONNX model has {len(inputs)} inputs and {len(model.graph.output)} outputs; "
                 "give a model with one of each."
             )
+        _require_fixed_shape(inputs[0])
+        input_shape = InputLayout.of(model).indices.shape
+        if len(input_shape) not in (2, 4) or input_shape[0] != 1:
+            raise KwsError(
+                f"The input {inputs[0].name!r} of the ONNX model has shape {input_shape}; "
+                "give a fixed shape (1, channels, height, width) or (1, channels)."
+            )
+        input_name = next((node.outputs[0] for node in reversed(nodes) if node.outputs[0] in layout), inputs[0].name)
+        nodes = [node for node in nodes if node.outputs[0] not in layout]
         consumers: dict[str, tuple[Node, ...]] = {}
         for node in nodes:
             for name in dict.fromkeys(node.inputs):
@@ -81,8 +96,8 @@ class QdqModel:
             nodes=tuple(nodes),
             constants=constants,
             consumers=consumers,
-            input_name=inputs[0].name,
-            input_shape=_static_shape(inputs[0]),
+            input_name=input_name,
+            input_shape=input_shape,
             output_name=model.graph.output[0].name,
         )
 
@@ -122,21 +137,35 @@ class QdqModel:
             raise KwsError(f"{node}: {error}") from error
 
     def quantized_output(self, node: Node, *, may_fuse: bool) -> QuantizedOutput:
-        """Follow the output of `node` to its QuantizeLinear, through a Relu or Clip(0, 6) if `may_fuse`.
+        """Follow the output of `node` to its QuantizeLinear, through a Relu or Clip from 0 if `may_fuse`.
 
         Raises KwsError if anything else reads it: the device would have a float tensor there.
         """
-        name, activation = node.outputs[0], Activation.NONE
+        name, activation, fused = node.outputs[0], Activation.NONE, None
         reader = self._only_reader(node, name)
-        if may_fuse and (fused := self._fusable(reader)) is not None:
-            name, activation = reader.outputs[0], fused
+        if may_fuse and reader.op_type in ("Relu", "Clip"):
+            fused, activation = reader, self._activation(reader)
+            name = reader.outputs[0]
             reader = self._only_reader(reader, name)
         if reader.op_type != "QuantizeLinear" or reader.inputs[0] != name:
             raise KwsError(f"{node}: its output goes to {reader} without QuantizeLinear; {REMEDY}.")
         affine = self.affine(reader)
         if affine.axis is not None:
             raise KwsError(f"{reader}: activations need one scale for the whole tensor; {REMEDY}.")
+        if fused is not None and activation is Activation.RELU:
+            self.require_saturation(fused, affine)
         return QuantizedOutput(name=name, affine=affine, activation=activation)
+
+    def require_saturation(self, node: Node, affine: Affine) -> None:
+        """Raises KwsError unless the int8 output of `node`, a Relu or Clip from 0, ends at or below its upper bound."""
+        if not node.optional_input(2):
+            return
+        largest = float(affine.scale) * (INT8_MAX - affine.zero_point)
+        if largest > self.constant_number(node, 2) * (1.0 + _BOUND_TOLERANCE):
+            raise KwsError(
+                f"{node}: shares its scale with tensors of a wider range, so int8 would not end at its upper bound; "
+                "move the concatenation or pool behind it elsewhere, or use Relu."
+            )
 
     def require_only_reader(self, name: str, node: Node) -> None:
         """Raises KwsError if anything but `node` reads `name`."""
@@ -149,14 +178,13 @@ class QdqModel:
             raise KwsError(f"{node}: its output must go to one QuantizeLinear and nowhere else; {REMEDY}.")
         return readers[0]
 
-    def _fusable(self, node: Node) -> Activation | None:
+    def _activation(self, node: Node) -> Activation:
+        """Of a Relu or Clip. Upper bounds other than 6 are where the int8 output ends. Raises KwsError for others."""
         if node.op_type == "Relu":
             return Activation.RELU
-        if node.op_type == "Clip" and node.optional_input(1) and self.constant_number(node, 1) == 0.0:
-            if not node.optional_input(2):
-                return Activation.RELU
-            return Activation.RELU6 if self.constant_number(node, 2) == 6.0 else None
-        return None
+        if not node.optional_input(1) or self.constant_number(node, 1) != 0.0:
+            raise KwsError(f"{node}: only a Clip from 0 is supported; use Relu or Relu6.")
+        return Activation.RELU6 if node.optional_input(2) and self.constant_number(node, 2) == 6.0 else Activation.RELU
 
 
 def _check(model: onnx.ModelProto) -> None:
@@ -198,11 +226,9 @@ def _decode(proto: onnx.NodeProto) -> Node:
     )
 
 
-def _static_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+def _require_fixed_shape(value: onnx.ValueInfoProto) -> None:
     shape = tuple(int(dimension.dim_value) for dimension in value.type.tensor_type.shape.dim)
-    if len(shape) not in (2, 4) or shape[0] != 1 or min(shape) < 1:
+    if not shape or shape[0] != 1 or min(shape) < 1:
         raise KwsError(
-            f"The input {value.name!r} of the ONNX model has shape {shape}; "
-            "give a fixed shape (1, channels, height, width) or (1, channels)."
+            f"The input {value.name!r} of the ONNX model has shape {shape}; give a fixed shape with batch size 1."
         )
-    return shape

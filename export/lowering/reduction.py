@@ -5,9 +5,10 @@ from __future__ import annotations
 from export.graph import AveragePool2D, MaxPool2D, Mean
 from export.lowering.context import Context, nhwc_axis
 from export.lowering.limits import INT8_SPAN, require_accumulator, require_equal_affine
-from export.lowering.qdq import REMEDY, Node
-from export.lowering.window import Window
+from export.lowering.qdq import Node
+from export.lowering.window import Window, padded
 from kws.errors import KwsError
+from quantize.affine import INT8_MIN
 
 _HEIGHT, _WIDTH = 1, 2
 
@@ -31,7 +32,7 @@ def lower_average_pool(context: Context, node: Node) -> None:
 
 
 def lower_max_pool(context: Context, node: Node) -> None:
-    """MaxPool -> MAX_POOL_2D."""
+    """MaxPool -> MAX_POOL_2D, behind a PAD where zeros are the smallest values anyway."""
     _pool(context, node, MaxPool2D)
 
 
@@ -56,9 +57,13 @@ def _pool(context: Context, node: Node, kind: type[AveragePool2D] | type[MaxPool
     if len(kernel) != 2:
         raise KwsError(f"{node}: only two-dimensional pools are supported; change the model.")
     window, size = Window.of(node, (kernel[0], kernel[1])), (x.shape[_HEIGHT], x.shape[_WIDTH])
-    padding = window.padding(size)
-    if padding is None or window.dilation != (1, 1):
-        raise KwsError(f"{node}: its pads are neither none nor those of SAME, or it is dilated; {REMEDY}.")
     height, width = window.output_size(node, size)
+    if window.dilation != (1, 1):
+        raise KwsError(f"{node}: dilated pools are not supported; change the model.")
+    if window.padding(size) is None and not (kind is MaxPool2D and x.affine.zero_point == INT8_MIN):
+        raise KwsError(
+            f"{node}: its pads are neither none nor those of SAME; pad evenly, or put a Relu in front of a MaxPool."
+        )
+    x, padding = padded(context, x, window)
     attributes = kind(window=window.kernel, stride=window.stride, padding=padding, activation=output.activation)
     context.emit(attributes, [x], (1, height, width, x.shape[3]), output)

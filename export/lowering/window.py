@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from export.graph import Padding, Pair
+from export.graph import Pad, Padding, Pair, Tensor
+from export.lowering.context import Context
 from export.lowering.qdq import REMEDY, Node
 from kws.errors import KwsError
 from quantize.affine import INT32_MAX
@@ -60,3 +61,18 @@ class Window:
         outputs = -(-size // self.stride[i])
         total = max((outputs - 1) * self.stride[i] + self._reach(i) - size, 0)
         return total // 2, total - total // 2
+
+
+def padded(context: Context, x: Tensor, window: Window) -> tuple[Tensor, Padding]:
+    """`x` and the padding that gives `window`; where neither name fits, `x` behind a PAD, made once per tensor."""
+    size: Pair = (x.shape[1], x.shape[2])
+    padding = window.padding(size)
+    if padding is not None:
+        return x, padding
+    (top, left), (bottom, right) = window.pads_before, window.pads_after
+    name = f"{x.name}/pad_{top}_{left}_{bottom}_{right}"
+    if name not in context.tensors:
+        paddings = ((0, 0), (top, bottom), (left, right), (0, 0))
+        shape = (1, size[0] + top + bottom, size[1] + left + right, x.shape[3])
+        context.emit_between(Pad(paddings=paddings), [x], name, shape)
+    return context.tensors[name], Padding.VALID

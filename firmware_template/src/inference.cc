@@ -2,7 +2,6 @@
 
 #include <math.h>
 
-#include "feature_params.h"
 #include "model_data.h"
 #include "op_resolver.h"
 #include "tensorflow/lite/micro/micro_interpreter.h"
@@ -13,8 +12,6 @@
 #endif
 
 static_assert(static_cast<int>(kOutputElements) == static_cast<int>(kLabelCount), "one logit a label");
-static_assert(static_cast<int>(kInputElements) == static_cast<int>(kMelBands) * static_cast<int>(kFrames),
-              "the input is one window of features");
 
 namespace {
 

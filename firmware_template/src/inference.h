@@ -30,8 +30,8 @@ typedef enum KwsInferenceStatus {
 /* Call it once, before the others. */
 KwsInferenceStatus kws_inference_init(void);
 
-/* The model's input: kInputElements values, laid out as kws_frontend_write_input writes them. To be written
- * anew before each run: the arena is used for other tensors too. */
+/* The model's input: kInputElements values of shape kInputShape, the last axis fastest; with a front end,
+ * kws_frontend_write_input writes them. To be written anew before each run: the arena is used for other tensors too. */
 int8_t *kws_inference_input(void);
 
 /* Runs the model. `posteriors` gets kLabelCount probabilities that sum to 1: softmax of the logits. */

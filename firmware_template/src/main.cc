@@ -7,6 +7,9 @@
 #include "inference.h"
 #include "platform.h"
 
+static_assert(static_cast<int>(kInputElements) == static_cast<int>(kMelBands) * static_cast<int>(kFrames),
+              "the input is one window of features");
+
 namespace {
 
 // The model looks at its window every so often, so that consecutive windows overlap.

@@ -12,13 +12,17 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from kws.errors import KwsError
+from quantize.rewrites.canonical import constant_steps, explicit_pads, plain_pools_and_clips, plain_reshapes
 from quantize.rewrites.cleanup import drop_allowzero, fold_constants
+from quantize.rewrites.dense import fold_dense
 from quantize.rewrites.frequency import (
     fold_affine_steps,
     fold_frequency_mean,
     means_to_convolutions,
     merge_shortcut,
 )
+from quantize.rewrites.hard import expand_hard_sigmoid, fuse_hard_swish
+from quantize.rewrites.lift import lift_to_images
 from quantize.rewrites.normalization import batch_norm_to_affine
 
 Pass = Callable[[ir.Model], None]
@@ -26,10 +30,19 @@ Pass = Callable[[ir.Model], None]
 PASSES: tuple[Pass, ...] = (
     fold_constants,  # constants become initializers, identities and dropout go
     drop_allowzero,
+    constant_steps,  # Sub, Div -> Add, Mul
+    explicit_pads,  # auto_pad, count_include_pad -> pads
+    plain_pools_and_clips,
+    plain_reshapes,  # Squeeze, Unsqueeze, Flatten and harmless Transposes -> Reshape
+    lift_to_images,  # (n, channels, time) -> (n, channels, 1, time)
+    plain_reshapes,  # those that lifting made superfluous
+    fuse_hard_swish,
+    expand_hard_sigmoid,  # -> Mul, Add, Clip
     batch_norm_to_affine,  # BatchNormalization and SubSpectralNorm -> Mul, Add
     fold_frequency_mean,  # mean over H of (depthwise, Mul, Add) -> one F x 1 depthwise convolution of its input
     merge_shortcut,  # depthwise(x) + x -> depthwise'(x)
     fold_affine_steps,  # (convolution, Mul, Add) -> one convolution, or one for each band of rows
+    fold_dense,  # (Gemm or MatMul, Mul, Add) -> Gemm
     means_to_convolutions,  # other spatial means -> depthwise convolution, whose output has a scale of its own
 )
 

@@ -9,10 +9,9 @@ import numpy as np
 import onnx_ir as ir
 
 from quantize.rewrites.graph_tools import (
-    constant,
-    integers,
     new_initializer,
     new_node,
+    reduced_axes,
     replace_value,
     sole_consumer,
     static_shape,
@@ -26,7 +25,7 @@ MAX_MEAN_TAPS = 128  # A mean as a convolution costs this many bytes of flash fo
 def fold_frequency_mean(model: ir.Model) -> None:
     """The mean over H of a depthwise convolution (with its norm) -> one depthwise convolution of the same source."""
     for match in _row_convolutions(model):
-        means = [reader for reader in match.output.consumers() if _mean_axes(reader) == (FREQUENCY_AXIS,)]
+        means = [reader for reader in match.output.consumers() if _kept_mean_axes(reader) == (FREQUENCY_AXIS,)]
         for reader in means if match.convolution.is_depthwise else []:
             output = reader.outputs[0]
             nodes = match.convolution.mean_over_rows().to_nodes(model.graph, output.name or "mean")
@@ -84,26 +83,36 @@ def fold_affine_steps(model: ir.Model) -> None:
 
 
 def means_to_convolutions(model: ir.Model) -> None:
-    """ReduceMean and GlobalAveragePool over H and W (kept as size 1) -> depthwise convolution with equal weights.
+    """ReduceMean and GlobalAveragePool over H and W (kept as size 1) -> depthwise convolution with equal weights; one
+    over H and one over W where a kernel over both would be large.
 
     On the device it is faster than MEAN, and other than AVERAGE_POOL_2D its output has a scale of its own.
     """
     for node in list(model.graph):
-        axes, shape = _mean_axes(node), static_shape(node.inputs[0]) if node.inputs else None
+        axes, shape = _kept_mean_axes(node), static_shape(node.inputs[0]) if node.inputs else None
         if axes is None or shape is None or len(shape) != 4 or not set(axes) <= {FREQUENCY_AXIS, TIME_AXIS}:
             continue
-        kernel = [shape[axis] if axis in axes else 1 for axis in (FREQUENCY_AXIS, TIME_AXIS)]
-        taps = math.prod(kernel)
-        if taps > MAX_MEAN_TAPS:
-            continue
-        name, source = node.outputs[0].name or "mean", node.inputs[0]
-        assert source is not None
-        weights = new_initializer(model.graph, f"{name}/weight", np.full((shape[1], 1, *kernel), 1.0 / taps))
-        output_shape = [1 if axis in axes else size for axis, size in enumerate(shape)]
+        kernels = _mean_kernels([shape[axis] if axis in axes else 1 for axis in (FREQUENCY_AXIS, TIME_AXIS)])
+        if max(map(math.prod, kernels)) <= MAX_MEAN_TAPS:
+            _replace_by_means(model.graph, node, shape, kernels)
+
+
+def _mean_kernels(kernel: list[int]) -> list[list[int]]:
+    return [kernel] if math.prod(kernel) <= MAX_MEAN_TAPS or 1 in kernel else [[kernel[0], 1], [1, kernel[1]]]
+
+
+def _replace_by_means(graph: ir.Graph, node: ir.Node, shape: tuple[int, ...], kernels: list[list[int]]) -> None:
+    name, source = node.outputs[0].name or "mean", node.inputs[0]
+    assert source is not None
+    sizes, nodes = list(shape), []
+    for kernel in kernels:
+        step = name if kernel is kernels[-1] else f"{name}/{FREQUENCY_AXIS}"
+        weights = new_initializer(graph, f"{step}/weight", np.full((shape[1], 1, *kernel), 1.0 / math.prod(kernel)))
+        sizes[2:] = [size - taps + 1 for size, taps in zip(sizes[2:], kernel, strict=True)]
         attributes: dict[str, int | Sequence[int]] = {"kernel_shape": kernel, "group": shape[1]}
-        replace_value(
-            model.graph, node.outputs[0], [new_node("Conv", [source, weights], name, output_shape, attributes)]
-        )
+        nodes.append(new_node("Conv", [source, weights], step, sizes, attributes))
+        source = nodes[-1].outputs[0]
+    replace_value(graph, node.outputs[0], nodes)
 
 
 def _row_convolutions(model: ir.Model) -> Iterator[RowConvolutionMatch]:
@@ -114,15 +123,7 @@ def _row_convolutions(model: ir.Model) -> Iterator[RowConvolutionMatch]:
             yield match
 
 
-def _mean_axes(node: ir.Node) -> tuple[int, ...] | None:
+def _kept_mean_axes(node: ir.Node) -> tuple[int, ...] | None:
     """The axes of a mean that keeps them as size 1; None for any other node."""
-    shape = static_shape(node.inputs[0]) if node.inputs else None
-    if shape is None:
-        return None
-    if node.op_type == "GlobalAveragePool":
-        return tuple(range(2, len(shape)))
-    if node.op_type != "ReduceMean" or not node.attributes.get_int("keepdims", 1):
-        return None
-    given = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    axes = integers(node, "axes", ()) if given is None else tuple(int(axis) for axis in given)
-    return tuple(sorted(axis % len(shape) for axis in axes)) or None
+    is_mean = node.op_type in ("GlobalAveragePool", "ReduceMean") and node.attributes.get_int("keepdims", True)
+    return reduced_axes(node) if is_mean else None

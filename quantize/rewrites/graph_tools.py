@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -39,6 +40,33 @@ def other_operand(node: ir.Node, value: ir.Value) -> ir.Value | None:
 def integers(node: ir.Node, name: str, default: Sequence[int]) -> tuple[int, ...]:
     attribute = node.attributes.get(name)
     return tuple(attribute.as_ints() if attribute is not None else default)
+
+
+def set_integers(node: ir.Node, name: str, values: Sequence[int]) -> None:
+    node.attributes[name] = ir.AttrInt64s(name, list(values))
+
+
+def constant_number(node: ir.Node, index: int, default: float = math.inf) -> float | None:
+    """Input `index` of `node` if it is one constant number, `default` if it is absent, None if it is anything else."""
+    value = node.inputs[index] if index < len(node.inputs) else None
+    if value is None:
+        return default
+    array = constant(value)
+    return float(array.item()) if array is not None and array.size == 1 else None
+
+
+def reduced_axes(node: ir.Node) -> tuple[int, ...] | None:
+    """The axes of a mean or maximum, sorted, counted from 0; None for any other node."""
+    shape = static_shape(node.inputs[0]) if node.inputs else None
+    if shape is None:
+        return None
+    if node.op_type in ("GlobalAveragePool", "GlobalMaxPool"):
+        return tuple(range(2, len(shape)))
+    if node.op_type not in ("ReduceMean", "ReduceMax"):
+        return None
+    given = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    axes = integers(node, "axes", ()) if given is None else tuple(int(axis) for axis in given)
+    return tuple(sorted(axis % len(shape) for axis in axes)) or None
 
 
 def new_initializer(graph: ir.Graph, name: str, array: npt.NDArray[np.generic]) -> ir.Value:

@@ -1,0 +1,74 @@
+"""A checkpoint of `kws train` and its data set -> a build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from export.build import PROOF_CLIPS, Source, build
+from export.to_onnx import to_onnx
+from kws.artifact import make_folder, sha256_file
+from kws.checkpoint import Checkpoint, load_checkpoint
+from kws.config import to_dict
+from kws.dataset import Dataset, load_dataset_for
+from kws.features import features_of_clips
+from kws.model import count_macs, parameter_count
+from quantize.affine import FloatArray
+
+
+def build_checkpoint(checkpoint_path: Path, data: Path, out: Path, *, calibration_clips: int) -> Path:
+    """`export.build.build` of a checkpoint: ranges come from clips of the training split, proofs from `proof_features`.
+
+    Raises KwsError, leaving `out` as it was, if an input cannot be used or an arrow is past its tolerance.
+    """
+    checkpoint = load_checkpoint(checkpoint_path)
+    make_folder(out)
+    dataset = load_dataset_for(checkpoint.labels, data, checkpoint.features)
+    calibration = features_of_clips(dataset.calibration_clips(calibration_clips), checkpoint.features)
+    return build(checkpoint_source(checkpoint, checkpoint_path, calibration, proof_features(dataset, checkpoint)), out)
+
+
+def checkpoint_source(
+    checkpoint: Checkpoint, checkpoint_path: Path, calibration: FloatArray, proof: FloatArray
+) -> Source:
+    """`calibration` and `proof` are log-mel (n, 1, mel_bands, frames)."""
+    network = checkpoint.build()
+
+    def answer(features: FloatArray) -> FloatArray:
+        with torch.inference_mode():
+            logits: FloatArray = network(torch.from_numpy(features)).numpy()
+        return logits
+
+    return Source(
+        origin="torch",
+        answer=answer,
+        export=lambda path: to_onnx(network, calibration[:1].shape, path),
+        calibration=calibration,
+        proof=proof,
+        fields=_manifest_fields(checkpoint, checkpoint_path),
+    )
+
+
+def proof_features(dataset: Dataset, checkpoint: Checkpoint) -> FloatArray:
+    """Log-mel (n, 1, mel_bands, frames) of PROOF_CLIPS validation clips, evenly spread over the split; where there are
+    fewer, training clips make up the number as far as they go."""
+    pcm = dataset.evaluation_clips("validation").pcm
+    rows = np.linspace(0, len(pcm) - 1, min(PROOF_CLIPS, len(pcm))).round().astype(np.int64)
+    clips = pcm[rows]
+    if len(clips) < PROOF_CLIPS:
+        clips = np.concatenate([clips, dataset.calibration_clips(PROOF_CLIPS - len(clips))])
+    return features_of_clips(clips, checkpoint.features)
+
+
+def _manifest_fields(checkpoint: Checkpoint, checkpoint_path: Path) -> dict[str, Any]:
+    network, features = checkpoint.build(), checkpoint.features
+    return {
+        "labels": checkpoint.labels,
+        "features": to_dict(features),
+        "model": to_dict(checkpoint.model)
+        | {"params": parameter_count(network), "macs": count_macs(network, features.frames, features.mel_bands)},
+        "source": {"checkpoint": checkpoint_path.name, "sha256": sha256_file(checkpoint_path)},
+    }
