@@ -20,6 +20,7 @@ from quantize.calibration import activations, calibrate, min_max
 from quantize.compare import Check, check_device, check_export, check_kernels, check_rewrite, require
 from quantize.device_rounding import round_as_device
 from quantize.equalization import equalize
+from quantize.fit import fit_stacked_rows
 from quantize.input_layout import InputLayout
 from quantize.qdq import quantize_model
 from quantize.rewrites import rewrite
@@ -87,7 +88,8 @@ def build(source: Source, out: Path) -> Path:
 def prepare(float_model: onnx.ModelProto, calibration: FloatArray) -> onnx.ModelProto:
     """The same function with the tensors that the device will have, their channels in like ranges on `calibration`."""
     rewritten = rewrite(float_model)
-    return equalize(rewritten, min_max(activations(rewritten, calibration)))
+    equalized = equalize(rewritten, min_max(activations(rewritten, calibration)))
+    return fit_stacked_rows(equalized, calibration)
 
 
 def prove(source: Source, prepared: onnx.ModelProto, folder: Path) -> tuple[list[Check], TflmRuntime]:

@@ -88,7 +88,11 @@ def _costs(low: Array, high: Array, scale: Array, channel: int, candidates: Arra
 
 
 def _tied_tensors(model: onnx.ModelProto, constants: Mapping[str, Any]) -> list[list[str]]:
-    """Groups of tensors that must share one s, each written and read by convolutions alone."""
+    """Groups of tensors that must share one s, each written and read by convolutions alone.
+
+    A depthwise convolution that weighs stacked rows ties what it reads to what it writes: `quantize.qdq` makes a
+    weight exact that all its channels share, which an s of each side would take apart.
+    """
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -96,13 +100,15 @@ def _tied_tensors(model: onnx.ModelProto, constants: Mapping[str, Any]) -> list[
             name = above
         return name
 
+    stacked = {node.output[0] for node in model.graph.node if node.op_type == "Concat"}
     fixed = {input_name_and_shape(model)[0], *(output.name for output in model.graph.output)}
     for node in model.graph.node:
         names = [name for name in node.input if name and name not in constants]
-        if _ties(node, len(names)):
+        mixing = _channel_mixing(node, constants) if node.op_type == "Conv" else None
+        if _ties(node, len(names)) or (mixing is False and node.input[0] in stacked):
             for name in names:
                 parent[root(name)] = root(node.output[0])
-        elif node.op_type != "Conv" or _channel_mixing(node, constants) is None:
+        elif mixing is None:
             fixed |= {*names, *node.output}
         for name in (*names, *node.output):
             root(name)

@@ -39,6 +39,7 @@ from quantize.ops import (
 
 PROBABILITY_AFFINE = Affine(1 / 256, -128)
 UNQUANTIZED = "/float"  # Ends the name of an op's output in front of its QuantizeLinear.
+MIN_EXACT_STEPS = 8
 BIAS_LIMIT = 2**30  # Leaves half of int32 to the products that are summed on top.
 
 
@@ -233,13 +234,20 @@ class _Writer:
 def weight_scales(weights: FloatArray, bias: FloatArray, input_scale: FloatArray, axis: int) -> FloatArray:
     """Symmetric scales per channel along `axis`, raised where the bias would not fit int32 otherwise.
 
-    There the bias is so large beside the weights that their lost resolution does not show.
+    There the bias is so large beside the weights that their lost resolution does not show. They are also raised, by
+    less than 1 / MIN_EXACT_STEPS, to make a weight that all channels share (that of a row added to all of them) a
+    whole number of steps: its error would be common to everything that it weighs.
     """
     if not np.isfinite(bias).all():
         raise KwsError("The bias holds NaN or infinity; train the model again.")
     needed = np.abs(bias.astype(np.float64)) / (float(input_scale) * BIAS_LIMIT)
     scales: FloatArray = np.maximum(symmetric_scales(weights, axis), needed.astype(np.float32))
-    return scales
+    by_channel = np.moveaxis(weights, axis, 0).reshape(len(scales), -1)
+    shared = np.abs(by_channel[0, np.ptp(by_channel, axis=0) == 0.0])
+    if shared.size != 1:
+        return scales
+    steps = np.floor(shared / scales)
+    return np.where(steps < MIN_EXACT_STEPS, scales, shared / np.maximum(steps, 1.0)).astype(np.float32)
 
 
 def _output_channel_axis(node: onnx.NodeProto) -> int:

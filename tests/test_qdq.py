@@ -17,6 +17,7 @@ from kws.errors import KwsError
 from kws.metrics import agreement, sqnr_db
 from quantize.affine import Affine
 from quantize.calibration import Range, calibrate
+from quantize.fit import fit_stacked_rows
 from quantize.qdq import BIAS_LIMIT, PROBABILITY_AFFINE, activation_affines, quantize_model, weight_scales
 from quantize.rewrites import rewrite
 
@@ -34,7 +35,8 @@ def constants(model: onnx.ModelProto) -> dict[str, Array]:
 @pytest.fixture(scope="module", params=[("bcresnet-1", 24), ("bcresnet-1.5", 17)], ids=lambda param: param[0])
 def bcresnet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
     name, frames = request.param
-    return rewrite(bcresnet_onnx(tmp_path_factory.mktemp("onnx"), name, frames))
+    model = rewrite(bcresnet_onnx(tmp_path_factory.mktemp("onnx"), name, frames))
+    return fit_stacked_rows(model, clips_for(model, count=32))
 
 
 def test_bcresnet_stays_close_to_float_on_unseen_clips(bcresnet: onnx.ModelProto) -> None:
@@ -45,7 +47,7 @@ def test_bcresnet_stays_close_to_float_on_unseen_clips(bcresnet: onnx.ModelProto
     assert agreement(float_logits, int8_logits) > 0.9
 
 
-def test_every_activation_of_bcresnet_is_int8_but_in_front_of_a_fused_relu(bcresnet: onnx.ModelProto) -> None:
+def test_every_activation_of_bcresnet_is_int8_but_inside_one_op_of_the_device(bcresnet: onnx.ModelProto) -> None:
     model = quantized(bcresnet, clips_for(bcresnet, count=2))
     readers: dict[str, list[str]] = {}
     for node in model.graph.node:
@@ -205,6 +207,15 @@ def test_scale_is_raised_only_in_the_channel_whose_bias_needs_it() -> None:
     scales = weight_scales(weights, np.array([10.0, 0.0], dtype=np.float32), 0.1, axis=0)
     assert scales[0] > scales[1]
     assert scales[1] == np.float32(1e-9) / np.float32(127) or scales[1] == np.float32(1e-12)
+
+
+def test_a_weight_that_all_channels_share_is_a_whole_number_of_steps() -> None:
+    weights = np.array([[0.7, 0.913, -0.2], [1.9, 0.913, 0.4], [0.1, 0.913, 40.0]], dtype=np.float32)
+    scales = weight_scales(weights, np.zeros(3, dtype=np.float32), 0.1, axis=0)
+    exact, lost = np.float32(0.913) / scales[:2], np.float32(0.913) / scales[2]
+    np.testing.assert_allclose(exact, np.rint(exact), rtol=0, atol=1e-4)
+    assert scales[2] == np.float32(40.0) / np.float32(127) and lost < 8
+    np.testing.assert_array_less(np.abs(weights).max(axis=1) / 127, scales * 1.0001)
 
 
 def test_concatenation_of_fixed_and_free_scales_is_refused_but_of_fixed_ones_is_not() -> None:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from kws.errors import KwsError
+from quantize.rewrites.broadcast_sum import fold_broadcast_sum, join_pieces
 from quantize.rewrites.canonical import constant_steps, explicit_pads, plain_pools_and_clips, plain_reshapes
 from quantize.rewrites.cleanup import drop_allowzero, fold_constants
 from quantize.rewrites.dense import fold_dense
@@ -43,6 +44,8 @@ PASSES: tuple[Pass, ...] = (
     merge_shortcut,  # depthwise(x) + x -> depthwise'(x)
     fold_affine_steps,  # (convolution, Mul, Add) -> one convolution, or one for each band of rows
     fold_dense,  # (Gemm or MatMul, Mul, Add) -> Gemm
+    fold_broadcast_sum,  # relu(one-row convolutions + row) -> convolutions with one more tap, which reads the row
+    join_pieces,  # slices of a concatenation that are concatenated again -> the pieces themselves
     means_to_convolutions,  # other spatial means -> depthwise convolution, whose output has a scale of its own
 )
 

@@ -1,0 +1,106 @@
+"""Scale and shift rows that share an int8 scale with larger tensors until they span the same range.
+
+CONCATENATION needs one scale for all its inputs. A row that is stacked upon others only to be weighed by the
+convolution behind (see `quantize.rewrites.broadcast_sum`) need not suffer from that: any affine map of it goes into
+the convolution that makes it, and the inverse into the one that reads it. Exact in float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+
+from quantize.calibration import FloatArray, Range, activations, min_max
+from quantize.rewrites.broadcast_sum import FREQUENCY_AXIS, joins_rows, match_one_row
+from quantize.rewrites.graph_tools import constant, new_initializer, sole_consumer, static_shape
+
+
+@dataclass(frozen=True, eq=False)
+class _Reader:
+    """A concatenation along rows, and the depthwise convolution that weighs them into one row."""
+
+    stack: ir.Node
+    convolution: ir.Node
+
+    def tap(self, row: ir.Value) -> int:
+        """Where `row` lies in the stack."""
+        before = self.stack.inputs[: list(self.stack.inputs).index(row)]
+        return sum((static_shape(piece) or (0, 0, 0, 0))[FREQUENCY_AXIS] for piece in before)
+
+
+def fit_stacked_rows(model: onnx.ModelProto, features: FloatArray) -> onnx.ModelProto:
+    """A model that computes the same as the rewritten float `model`, whose stacked rows span what their neighbours do.
+
+    `features` are float32 (clips, 1, mel_bands, frames); their ranges decide. Raises KwsError as `calibrate` does.
+    """
+    ranges = {name: channels.whole for name, channels in min_max(activations(model, features)).items()}
+    fitted = ir.from_proto(model)
+    for node in fitted.graph:
+        readers = list(_readers(node)) if node.op_type == "Conv" else []
+        if readers:
+            _fit(fitted.graph, node, readers, ranges)
+    return ir.to_proto(fitted)
+
+
+def _readers(node: ir.Node) -> Iterator[_Reader]:
+    """Who weighs the output of `node`; nobody, if anything else reads it too."""
+    row = node.outputs[0]
+    readers = []
+    for stack in dict.fromkeys(row.consumers()):
+        convolution = sole_consumer(stack.outputs[0]) if joins_rows(stack) else None
+        if convolution is None or match_one_row(convolution) is None or list(stack.inputs).count(row) != 1:
+            return
+        readers.append(_Reader(stack, convolution))
+    if not row.is_graph_output():
+        yield from readers
+
+
+def _fit(graph: ir.Graph, node: ir.Node, readers: list[_Reader], ranges: Mapping[str, Range]) -> None:
+    """Map the range of the row that `node` makes onto the range of what it is stacked upon."""
+    row = node.outputs[0]
+    own = ranges[row.name or ""]
+    others = [
+        ranges[piece.name or ""] for reader in readers for piece in reader.stack.inputs if piece not in (None, row)
+    ]
+    low, high = min(0.0, *(other.low for other in others)), max(0.0, *(other.high for other in others))
+    if not others or own.low == own.high or low == high or constant(node.inputs[1]) is None:
+        return
+    gain = (high - low) / (own.high - own.low)
+    _rescale(graph, node, gain, low - own.low * gain)
+    for reader in readers:
+        _unscale(graph, reader.convolution, reader.tap(row), gain, own.low - low / gain)
+
+
+def _rescale(graph: ir.Graph, node: ir.Node, gain: float, offset: float) -> None:
+    """Let a convolution put out gain * y + offset in place of y."""
+    weights, bias = _parameters(node)
+    _set_parameters(graph, node, weights * gain, bias * gain + offset)
+
+
+def _unscale(graph: ir.Graph, node: ir.Node, tap: int, gain: float, offset: float) -> None:
+    """Let a depthwise convolution read x in place of x / gain + offset under its row `tap`."""
+    weights, bias = _parameters(node)
+    bias = bias + weights[:, 0, tap, 0] * offset
+    weights[:, 0, tap, 0] /= gain
+    _set_parameters(graph, node, weights, bias)
+
+
+def _parameters(node: ir.Node) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """A copy of the weights and the bias (zeros, if there is none) of a convolution."""
+    weights = np.array(constant(node.inputs[1]), dtype=np.float64)
+    bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    return weights, np.zeros(len(weights)) if bias is None else np.asarray(bias, dtype=np.float64)
+
+
+def _set_parameters(
+    graph: ir.Graph, node: ir.Node, weights: npt.NDArray[np.float64], bias: npt.NDArray[np.float64]
+) -> None:
+    """Give `node` parameters of its own: others may share its present ones."""
+    node.resize_inputs(3)
+    node.replace_input_with(1, new_initializer(graph, f"{node.name}/fitted_weight", weights))
+    node.replace_input_with(2, new_initializer(graph, f"{node.name}/fitted_bias", bias))
