@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +50,17 @@ def test_bcresnet_keeps_a_broadcast_add_only_where_bands_are_several_rows_and_no
 ) -> None:
     # The last two stages have a band for each row. Two of their blocks read a tensor that is whole: slices of it.
     blocks, bands, one_row_blocks, sliced_blocks = 12, 5, 8, 6
-    adding_blocks = blocks - one_row_blocks
+    adding_blocks, more_stripes = blocks - one_row_blocks, 1
     counts = ops(rewrite(bcresnet))
     # Stem, 4 pointwise of transitions, head: 1 + 4 + 4. Each block: mean, temporal, pointwise and one for each band.
     assert counts == {
-        "Conv": 1 + 4 + 4 + blocks * (3 + bands),
-        "Slice": sliced_blocks * bands,
-        "Concat": blocks + one_row_blocks * bands,
+        "Conv": 1 + 4 + 4 + blocks * (3 + bands) + 2 * more_stripes,
+        "Slice": sliced_blocks * bands + 1 + more_stripes,
+        "Concat": blocks + one_row_blocks * bands + 1,
         "Add": adding_blocks,
         "Sigmoid": blocks,
         "Mul": blocks,
-        "Relu": 1 + 4 + adding_blocks + one_row_blocks * bands + 1,
+        "Relu": 1 + 4 + adding_blocks + one_row_blocks * bands + 1 + 2 * more_stripes,
         "Reshape": 1,
     }
 
@@ -75,6 +76,24 @@ def test_single_row_bands_need_no_padding(bcresnet: onnx.ModelProto) -> None:
         if any(attribute.name == "pads" and any(attribute.ints[::2]) for attribute in node.attribute)
     ]
     assert not any(shapes[node.output[0]][2] == 1 for node in padded)
+
+
+def test_a_slice_is_made_right_before_it_is_read(bcresnet: onnx.ModelProto) -> None:
+    nodes = list(rewrite(bcresnet).graph.node)
+    assert all(node.output[0] in after.input for node, after in pairwise(nodes) if node.op_type == "Slice")
+
+
+@pytest.mark.parametrize(("narrow", "rows", "striped"), [(3, 8, True), (3, 7, True), (5, 8, False), (3, 1, False)])
+def test_only_a_map_of_several_rows_that_narrows_is_made_in_stripes(
+    narrow: int, rows: int, striped: bool, tmp_path: Path
+) -> None:
+    wide = nn.Conv2d(2, 5, 5, stride=(2, 1), padding=2)
+    network = randomise(nn.Sequential(wide, nn.ReLU(), nn.Conv2d(5, narrow, 1), nn.ReLU()), seed=1)
+    before = to_onnx(network, (1, 2, 2 * rows, 6), tmp_path / "funnel.onnx")
+    after = rewrite(before)
+    assert_same_function(before, after)
+    whole, stripes = {"Conv": 2, "Relu": 2}, {"Slice": 2, "Conv": 4, "Relu": 4, "Concat": 1}
+    assert ops(after) == (stripes if striped else whole)
 
 
 def test_rewriting_twice_changes_nothing_more(bcresnet: onnx.ModelProto) -> None:

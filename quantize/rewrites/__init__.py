@@ -25,6 +25,8 @@ from quantize.rewrites.frequency import (
 from quantize.rewrites.hard import expand_hard_sigmoid, fuse_hard_swish
 from quantize.rewrites.lift import lift_to_images
 from quantize.rewrites.normalization import batch_norm_to_affine
+from quantize.rewrites.schedule import slice_late
+from quantize.rewrites.stripes import stripe_wide_maps
 
 Pass = Callable[[ir.Model], None]
 
@@ -47,6 +49,8 @@ PASSES: tuple[Pass, ...] = (
     fold_broadcast_sum,  # relu(one-row convolutions + row) -> convolutions with one more tap, which reads the row
     join_pieces,  # slices of a concatenation that are concatenated again -> the pieces themselves
     means_to_convolutions,  # other spatial means -> depthwise convolution, whose output has a scale of its own
+    stripe_wide_maps,  # the stem and the pointwise convolution behind it, half of the rows at a time
+    slice_late,  # copies are made right before they are read
 )
 
 OLDEST_OPSET = 17

@@ -142,11 +142,11 @@ class RowConvolution:
         nodes: list[ir.Node] = []
         outputs: list[ir.Value] = []
         for first, stop in bands:
-            nodes += self._band_nodes(graph, f"{name}/rows_{first}_{stop}", first, stop)
+            nodes += self.band_nodes(graph, f"{name}/rows_{first}_{stop}", first, stop)
             outputs.append(nodes[-1].outputs[0])
         return [*nodes, new_node("Concat", outputs, name, self.output_shape, {"axis": 2})]
 
-    def _band_nodes(self, graph: ir.Graph, name: str, first: int, stop: int) -> list[ir.Node]:
+    def band_nodes(self, graph: ir.Graph, name: str, first: int, stop: int) -> list[ir.Node]:
         """A Slice of the rows that output rows first..stop read, then their Conv."""
         height = self.source_shape[2]
         taps = self.taps
