@@ -10,23 +10,26 @@ from typing import Any
 
 import onnx
 
+from export.layer_error import layer_names
 from export.lowering import lower
 from export.to_tflite import to_tflite
 from kws.artifact import atomic_folder, write_manifest
 from kws.progress import bar, note
 from quantize.affine import Affine, FloatArray
-from quantize.calibration import calibrate
+from quantize.calibration import activations, calibrate, min_max
 from quantize.compare import Check, check_device, check_export, check_kernels, check_rewrite, require
 from quantize.device_rounding import round_as_device
+from quantize.equalization import equalize
 from quantize.input_layout import InputLayout
 from quantize.qdq import quantize_model
 from quantize.rewrites import rewrite
 from quantize.runtimes import OnnxRuntime, TfliteReferenceRuntime, TflmRuntime
 
 FLOAT_ONNX = "model.onnx"
+PREPARED_ONNX = "model.prepared.onnx"
 QDQ_ONNX = "model.int8.onnx"
 INT8_TFLITE = "model.int8.tflite"
-MODEL_FILES = [FLOAT_ONNX, QDQ_ONNX, INT8_TFLITE]
+MODEL_FILES = [FLOAT_ONNX, PREPARED_ONNX, QDQ_ONNX, INT8_TFLITE]
 PROOF_CLIPS = 200
 STAGES = 4
 
@@ -57,18 +60,21 @@ def build(source: Source, out: Path) -> Path:
     with atomic_folder(out) as folder, bar("Quantizing") as progress:
         float_model = source.export(folder / FLOAT_ONNX)
         progress(1, STAGES)
-        rewritten = rewrite(float_model)
         note(f"Calibrating on {len(source.calibration)} clips.")
-        qdq = quantize_model(rewritten, calibrate(rewritten, source.calibration))
+        prepared = prepare(float_model, source.calibration)
+        (folder / PREPARED_ONNX).write_bytes(prepared.SerializeToString(deterministic=True))
+        qdq = quantize_model(prepared, calibrate(prepared, source.calibration))
         progress(2, STAGES)
-        (folder / INT8_TFLITE).write_bytes(to_tflite(lower(qdq)))
+        graph = lower(qdq)
+        (folder / INT8_TFLITE).write_bytes(to_tflite(graph))
         (folder / QDQ_ONNX).write_bytes(round_as_device(qdq).SerializeToString(deterministic=True))
         progress(3, STAGES)
-        checks, device = prove(source, rewritten, folder)
+        checks, device = prove(source, prepared, folder)
         fields = {
             **source.fields,
             "input": _io(device.input_shape, device.input),
             "output": _io(device.output_shape, device.output),
+            "layers": layer_names(graph),
             "checks": [dataclasses.asdict(check) for check in checks],
             "calibration": {"clips": len(source.calibration)},
             "proof_clips": len(source.proof),
@@ -78,13 +84,19 @@ def build(source: Source, out: Path) -> Path:
     return out
 
 
-def prove(source: Source, rewritten: onnx.ModelProto, folder: Path) -> tuple[list[Check], TflmRuntime]:
+def prepare(float_model: onnx.ModelProto, calibration: FloatArray) -> onnx.ModelProto:
+    """The same function with the tensors that the device will have, their channels in like ranges on `calibration`."""
+    rewritten = rewrite(float_model)
+    return equalize(rewritten, min_max(activations(rewritten, calibration)))
+
+
+def prove(source: Source, prepared: onnx.ModelProto, folder: Path) -> tuple[list[Check], TflmRuntime]:
     """Run every arrow on `source.proof`, say what was found, and raise KwsError at the first past its tolerance."""
     features = source.proof
     onnx_logits = OnnxRuntime(folder / FLOAT_ONNX)(features)
     checks = check_export(source.answer(features), onnx_logits, source.origin)
-    checks += check_rewrite(onnx_logits, OnnxRuntime(rewritten.SerializeToString())(features))
-    images = InputLayout.of(rewritten)(features)
+    checks += check_rewrite(onnx_logits, OnnxRuntime(folder / PREPARED_ONNX)(features))
+    images = InputLayout.of(prepared)(features)
     device = TflmRuntime(folder / INT8_TFLITE)
     device_logits = device(images)
     checks += check_device(device.output.quantize(OnnxRuntime(folder / QDQ_ONNX)(features)), device_logits)

@@ -10,7 +10,9 @@ import onnx
 from export.arena import measure_arena_bytes
 from export.arrays import read_inputs, read_targets
 from export.build import FLOAT_ONNX, INT8_TFLITE, MODEL_FILES, QDQ_ONNX
+from export.cost_model import estimate_ops, total
 from export.firmware_model import FirmwareModel, read_firmware_model
+from export.tflite_reader import parse_tflite
 from kws.artifact import make_folder, read_manifest, write_json
 from kws.benchmark import compare, print_tables
 from kws.dataset import load_dataset_for
@@ -68,10 +70,16 @@ def _benchmark(
         clip_names=names,
         model_bytes=len(model.data),
         arena_bytes=measure_arena_bytes(model.data, str(build / INT8_TFLITE)),
+        estimated_instructions=_estimated_instructions(model.data, str(build / INT8_TFLITE)),
     )
     write_json(out / REPORT_NAME, result.as_json())
     print_tables(result)
     return out / REPORT_NAME
+
+
+def _estimated_instructions(model: bytes, source: str) -> dict[str, int]:
+    estimate = total(estimate_ops(parse_tflite(model, source)))
+    return {**estimate.instructions, "unmeasured_ops": estimate.unmeasured_ops}
 
 
 def _answers(device: TflmRuntime, features: FloatArray) -> Int8Array:

@@ -60,7 +60,9 @@ def render_firmware(model: Path, out: Path) -> list[Path]:
         with atomic_folder(out) as temporary:
             _write_files(temporary, skeleton, generated)
     except OSError as error:
-        raise KwsError(f"{out}: cannot write the firmware ({error}); choose another output folder.") from error
+        raise KwsError(
+            f"{out}: cannot write the firmware ({error.strerror or error}); choose another output folder."
+        ) from error
     return sorted([out / relative for relative in skeleton] + [out / GENERATED_FOLDER / name for name in generated])
 
 

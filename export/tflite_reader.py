@@ -1,20 +1,19 @@
 """Facts read out of an untrusted TFLite file, without TensorFlow and without an interpreter.
 
-The flatbuffer bindings in Python check nothing: a string that runs past the end is cut silently, and a negative
-position counts from the end. So each table, vector and string is held against the bounds of the file here, and only
-the enumerations come from the schema bindings.
+`export.flatbuffer` holds each table, vector and string against the bounds of the file; only the enumerations come
+from the schema bindings.
 """
 
 from __future__ import annotations
 
 import math
-import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
+from export.flatbuffer import DamagedError, Span, Table, follow
 from kws.errors import KwsError
 
 TFLITE_IDENTIFIER = b"TFL3"
@@ -23,34 +22,73 @@ TFLITE_SCHEMA_VERSION = 3
 MAX_FILE_BYTES = 16 << 20
 MAX_RANK = 8
 MAX_OPERANDS = 64
-MAX_TABLES = 1 << 16
-MAX_VTABLE_BYTES = 256
+MAX_WINDOW = 1 << 12
+NO_TENSOR = -1
 
 _OP_NAMES: dict[int, str] = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 _DTYPES: dict[int, str] = {code: name for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
+_DTYPE_BYTES = {"INT8": 1, "UINT8": 1, "INT16": 2, "INT32": 4, "FLOAT32": 4, "INT64": 8}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorFacts:
     """Shape (NHWC for images), dtype in TFLite's spelling ("INT8"), and the per-tensor affine quantization.
 
-    real = scale * (quantized - zero_point); both are None for a tensor without per-tensor quantization.
+    real = scale * (quantized - zero_point); both are None for a tensor without per-tensor quantization. `data` is where
+    a constant's bytes lie in the file, None for an activation; `quantization` is where scales and zero points lie.
     """
 
     shape: tuple[int, ...]
     dtype: str
     scale: float | None
     zero_point: int | None
+    data: Span | None
+    quantization: tuple[Span, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowFacts:
+    """How a convolution or pool slides, each (along H, along W); `size` is None for convolutions (see the weights)."""
+
+    size: tuple[int, int] | None
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    same_padding: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpFacts:
+    """One op: its name in the schema's spelling ("CONV_2D") and the tensors it reads and writes, by index.
+
+    NO_TENSOR stands for an optional operand that is absent; `window` is None but for convolutions and pools.
+    """
+
+    name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    window: WindowFacts | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TfliteFacts:
-    """What a TFLite model says of itself; `ops` are names in the schema's spelling ("CONV_2D"), in execution order."""
+    """What a TFLite model says of itself; `operators` are in execution order."""
 
-    ops: tuple[str, ...]
-    input: TensorFacts
-    output: TensorFacts
-    tensor_count: int
+    operators: tuple[OpFacts, ...]
+    tensors: tuple[TensorFacts, ...]
+    input_index: int
+    output_index: int
+
+    @property
+    def ops(self) -> tuple[str, ...]:
+        return tuple(op.name for op in self.operators)
+
+    @property
+    def input(self) -> TensorFacts:
+        return self.tensors[self.input_index]
+
+    @property
+    def output(self) -> TensorFacts:
+        return self.tensors[self.output_index]
 
 
 def read_tflite(path: Path) -> TfliteFacts:
@@ -79,17 +117,13 @@ def parse_tflite(data: bytes, source: str) -> TfliteFacts:
         raise KwsError(f"{source}: has {len(data)} bytes, too many for a microcontroller model; give another file.")
     try:
         return _model_facts(data)
-    except _DamagedError as error:
+    except DamagedError as error:
         raise KwsError(f"{source}: is a damaged TFLite model ({error}); run kws quantize again.") from error
 
 
 def _require_identifier(data: bytes, source: str) -> None:
     if data[4:8] != TFLITE_IDENTIFIER:
         raise KwsError(f"{source}: is no TFLite model; give the .tflite file that kws quantize wrote.")
-
-
-class _DamagedError(Exception):
-    """The bytes contradict the flatbuffer format, the TFLite schema, or what this project accepts."""
 
 
 class _Model(IntEnum):
@@ -122,111 +156,94 @@ class _Buffer(IntEnum):
     DATA = 0
 
 
-@dataclass(frozen=True)
-class _Table:
-    """One flatbuffer table (https://flatbuffers.dev/internals): `position` of the table, `fields` from its vtable."""
+class _Conv2D(IntEnum):
+    PADDING, STRIDE_W, STRIDE_H, ACTIVATION, DILATION_W, DILATION_H = range(6)
 
-    data: bytes
-    position: int
-    fields: tuple[int, ...]
 
-    @staticmethod
-    def at(data: bytes, position: int) -> _Table:
-        vtable = position - _unpack(data, position, "<i")[0]
-        vtable_bytes, table_bytes = _unpack(data, vtable, "<HH")
-        if not 4 <= vtable_bytes <= MAX_VTABLE_BYTES or vtable_bytes % 2 or table_bytes < 4:
-            raise _DamagedError("a table without a vtable")
-        fields = _unpack(data, vtable + 4, f"<{vtable_bytes // 2 - 2}H")
-        _check_span(data, position, table_bytes)
-        if any(field >= table_bytes for field in fields):
-            raise _DamagedError("a field outside its table")
-        return _Table(data, position, fields)
+class _DepthwiseConv2D(IntEnum):
+    PADDING, STRIDE_W, STRIDE_H, MULTIPLIER, ACTIVATION, DILATION_W, DILATION_H = range(7)
 
-    def scalar(self, field: IntEnum, kind: str, default: int) -> int:
-        place = self._place(field)
-        return default if place is None else int(_unpack(self.data, place, kind)[0])
 
-    def table(self, field: IntEnum) -> _Table | None:
-        place = self._place(field)
-        return None if place is None else _Table.at(self.data, _follow(self.data, place))
+class _Pool2D(IntEnum):
+    PADDING, STRIDE_W, STRIDE_H, SIZE_W, SIZE_H = range(5)
 
-    def tables(self, field: IntEnum) -> list[_Table]:
-        start, length = self._vector(field, item_bytes=4)
-        if length > MAX_TABLES:
-            raise _DamagedError(f"{length} {field.name.lower()}")
-        return [_Table.at(self.data, _follow(self.data, start + 4 * index)) for index in range(length)]
 
-    def length(self, field: IntEnum, kind: str) -> int:
-        return self._vector(field, item_bytes=struct.calcsize(f"<{kind}"))[1]
-
-    def numbers(self, field: IntEnum, kind: str, limit: int) -> tuple[float, ...]:
-        start, length = self._vector(field, item_bytes=struct.calcsize(f"<{kind}"))
-        if length > limit:
-            raise _DamagedError(f"{field.name.lower()} of {length} numbers")
-        return _unpack(self.data, start, f"<{length}{kind}")
-
-    def check_bytes(self, field: IntEnum, terminated: bool = False) -> None:
-        """Check that the byte vector, or string with its terminating zero, lies in the file."""
-        start, length = self._vector(field, item_bytes=1)
-        if start:
-            _check_span(self.data, start, length + terminated)
-
-    def _vector(self, field: IntEnum, item_bytes: int) -> tuple[int, int]:
-        place = self._place(field)
-        if place is None:
-            return 0, 0
-        start = _follow(self.data, place)
-        length = int(_unpack(self.data, start, "<I")[0])
-        _check_span(self.data, start + 4, length * item_bytes)
-        return start + 4, length
-
-    def _place(self, field: IntEnum) -> int | None:
-        offset = self.fields[field] if field < len(self.fields) else 0
-        return self.position + offset if offset else None
+_Windowed = type[_Conv2D] | type[_DepthwiseConv2D] | type[_Pool2D]
+_WINDOWED: dict[str, tuple[int, _Windowed]] = {
+    "CONV_2D": (schema.BuiltinOptions.Conv2DOptions, _Conv2D),
+    "DEPTHWISE_CONV_2D": (schema.BuiltinOptions.DepthwiseConv2DOptions, _DepthwiseConv2D),
+    "AVERAGE_POOL_2D": (schema.BuiltinOptions.Pool2DOptions, _Pool2D),
+    "MAX_POOL_2D": (schema.BuiltinOptions.Pool2DOptions, _Pool2D),
+}
 
 
 def _model_facts(data: bytes) -> TfliteFacts:
-    model = _Table.at(data, _follow(data, 0))
+    model = Table.at(data, follow(data, 0))
     version = model.scalar(_Model.VERSION, "<I", default=0)
     if version != TFLITE_SCHEMA_VERSION:
-        raise _DamagedError(f"schema version {version} instead of {TFLITE_SCHEMA_VERSION}")
+        raise DamagedError(f"schema version {version} instead of {TFLITE_SCHEMA_VERSION}")
     model.check_bytes(_Model.DESCRIPTION, terminated=True)
     buffers = model.tables(_Model.BUFFERS)
     for buffer in buffers:
         buffer.check_bytes(_Buffer.DATA)
     graphs = model.tables(_Model.SUBGRAPHS)
     if len(graphs) != 1:
-        raise _DamagedError(f"{len(graphs)} subgraphs instead of 1")
+        raise DamagedError(f"{len(graphs)} subgraphs instead of 1")
     graphs[0].check_bytes(_Graph.NAME, terminated=True)
-    tensors = [_tensor_facts(tensor, len(buffers)) for tensor in graphs[0].tables(_Graph.TENSORS)]
+    tensors = tuple(_tensor_facts(tensor, buffers) for tensor in graphs[0].tables(_Graph.TENSORS))
     codes = [_op_name(code) for code in model.tables(_Model.OPERATOR_CODES)]
-    ops = tuple(_op_in_graph(op, codes, len(tensors)) for op in graphs[0].tables(_Graph.OPERATORS))
-    if not ops:
-        raise _DamagedError("no operators")
+    operators = tuple(_op_facts(op, codes, len(tensors)) for op in graphs[0].tables(_Graph.OPERATORS))
+    if not operators:
+        raise DamagedError("no operators")
     return TfliteFacts(
-        ops=ops,
-        input=_only(graphs[0], _Graph.INPUTS, tensors),
-        output=_only(graphs[0], _Graph.OUTPUTS, tensors),
-        tensor_count=len(tensors),
+        operators=operators,
+        tensors=tensors,
+        input_index=_only(graphs[0], _Graph.INPUTS, len(tensors)),
+        output_index=_only(graphs[0], _Graph.OUTPUTS, len(tensors)),
     )
 
 
-def _tensor_facts(tensor: _Table, buffer_count: int) -> TensorFacts:
+def _tensor_facts(tensor: Table, buffers: list[Table]) -> TensorFacts:
     tensor.check_bytes(_Tensor.NAME, terminated=True)
     shape = tuple(int(size) for size in tensor.numbers(_Tensor.SHAPE, "i", limit=MAX_RANK))
     if any(size < 1 for size in shape):
-        raise _DamagedError(f"a tensor of shape {list(shape)}")
+        raise DamagedError(f"a tensor of shape {list(shape)}")
     dtype = tensor.scalar(_Tensor.TYPE, "<b", default=schema.TensorType.FLOAT32)
     if dtype not in _DTYPES:
-        raise _DamagedError(f"a tensor of unknown type {dtype}")
+        raise DamagedError(f"a tensor of unknown type {dtype}")
     buffer = tensor.scalar(_Tensor.BUFFER, "<I", default=0)
-    if buffer >= buffer_count:
-        raise _DamagedError(f"a tensor in buffer {buffer} of {buffer_count}")
-    scale, zero_point = _per_tensor_quantization(tensor.table(_Tensor.QUANTIZATION))
-    return TensorFacts(shape=shape, dtype=_DTYPES[dtype], scale=scale, zero_point=zero_point)
+    if buffer >= len(buffers):
+        raise DamagedError(f"a tensor in buffer {buffer} of {len(buffers)}")
+    quantization = tensor.table(_Tensor.QUANTIZATION)
+    scale, zero_point = _per_tensor_quantization(quantization)
+    return TensorFacts(
+        shape=shape,
+        dtype=_DTYPES[dtype],
+        scale=scale,
+        zero_point=zero_point,
+        data=_constant_data(buffers[buffer], shape, _DTYPES[dtype]),
+        quantization=_quantization_spans(quantization),
+    )
 
 
-def _per_tensor_quantization(quantization: _Table | None) -> tuple[float | None, int | None]:
+def _constant_data(buffer: Table, shape: tuple[int, ...], dtype: str) -> Span | None:
+    span = buffer.vector_span(_Buffer.DATA, "B")
+    if span[1] == 0:
+        return None
+    if dtype in _DTYPE_BYTES and span[1] != math.prod(shape) * _DTYPE_BYTES[dtype]:
+        raise DamagedError(f"{span[1]} bytes for a constant of shape {list(shape)}")
+    return span
+
+
+def _quantization_spans(quantization: Table | None) -> tuple[Span, ...]:
+    if quantization is None:
+        return ()
+    scales = quantization.vector_span(_Quantization.SCALE, "f")
+    zero_points = quantization.vector_span(_Quantization.ZERO_POINT, "q")
+    return quantization.span, scales, zero_points
+
+
+def _per_tensor_quantization(quantization: Table | None) -> tuple[float | None, int | None]:
     if quantization is None:
         return None, None
     if quantization.length(_Quantization.SCALE, "f") != 1 or quantization.length(_Quantization.ZERO_POINT, "q") != 1:
@@ -234,52 +251,61 @@ def _per_tensor_quantization(quantization: _Table | None) -> tuple[float | None,
     (scale,) = quantization.numbers(_Quantization.SCALE, "f", limit=1)
     (zero_point,) = quantization.numbers(_Quantization.ZERO_POINT, "q", limit=1)
     if not math.isfinite(scale) or scale <= 0:
-        raise _DamagedError(f"a tensor of scale {scale}")
+        raise DamagedError(f"a tensor of scale {scale}")
     return float(scale), int(zero_point)
 
 
-def _op_name(code: _Table) -> str:
+def _op_name(code: Table) -> str:
     code.check_bytes(_OpCode.CUSTOM, terminated=True)
     # Codes below 127 stand in both fields, higher ones in the newer field only.
     number = max(
         code.scalar(_OpCode.DEPRECATED_BUILTIN, "<b", default=0), code.scalar(_OpCode.BUILTIN, "<i", default=0)
     )
     if number not in _OP_NAMES:
-        raise _DamagedError(f"unknown operator code {number}")
+        raise DamagedError(f"unknown operator code {number}")
     return _OP_NAMES[number]
 
 
-def _op_in_graph(op: _Table, codes: list[str], tensor_count: int) -> str:
-    operands = op.numbers(_Op.INPUTS, "i", limit=MAX_OPERANDS)
-    results = op.numbers(_Op.OUTPUTS, "i", limit=MAX_OPERANDS)
-    # -1 stands for an optional operand that is absent.
-    if not all(-1 <= index < tensor_count for index in operands) or not all(
-        0 <= index < tensor_count for index in results
+def _op_facts(op: Table, codes: list[str], tensor_count: int) -> OpFacts:
+    inputs = tuple(int(index) for index in op.numbers(_Op.INPUTS, "i", limit=MAX_OPERANDS))
+    outputs = tuple(int(index) for index in op.numbers(_Op.OUTPUTS, "i", limit=MAX_OPERANDS))
+    if not all(NO_TENSOR <= index < tensor_count for index in inputs) or not all(
+        0 <= index < tensor_count for index in outputs
     ):
-        raise _DamagedError("an operator with a tensor that is not there")
-    op.table(_Op.OPTIONS)
+        raise DamagedError("an operator with a tensor that is not there")
+    if not outputs:
+        raise DamagedError("an operator without an output")
     code = op.scalar(_Op.CODE, "<I", default=0)
     if code >= len(codes):
-        raise _DamagedError(f"an operator of code {code} of {len(codes)}")
-    return codes[code]
+        raise DamagedError(f"an operator of code {code} of {len(codes)}")
+    return OpFacts(name=codes[code], inputs=inputs, outputs=outputs, window=_window(op, codes[code]))
 
 
-def _only(graph: _Table, field: _Graph, tensors: list[TensorFacts]) -> TensorFacts:
+def _window(op: Table, name: str) -> WindowFacts | None:
+    options = op.table(_Op.OPTIONS)
+    if name not in _WINDOWED:
+        return None
+    options_type, fields = _WINDOWED[name]
+    if options is None or op.scalar(_Op.OPTIONS_TYPE, "<B", default=0) != options_type:
+        raise DamagedError(f"{name} without its options")
+    return WindowFacts(
+        size=_pair(options, name, "SIZE", default=0) if fields is _Pool2D else None,
+        stride=_pair(options, name, "STRIDE", default=0),
+        dilation=(1, 1) if fields is _Pool2D else _pair(options, name, "DILATION", default=1),
+        same_padding=options.scalar(fields["PADDING"], "<b", default=0) == schema.Padding.SAME,
+    )
+
+
+def _pair(options: Table, name: str, what: str, default: int) -> tuple[int, int]:
+    _, fields = _WINDOWED[name]
+    height, width = (options.scalar(fields[f"{what}_{axis}"], "<i", default) for axis in "HW")
+    if not 1 <= height <= MAX_WINDOW or not 1 <= width <= MAX_WINDOW:
+        raise DamagedError(f"{name} of {what.lower()} {height} x {width}")
+    return height, width
+
+
+def _only(graph: Table, field: _Graph, tensor_count: int) -> int:
     indexes = graph.numbers(field, "i", limit=MAX_OPERANDS)
-    if len(indexes) != 1 or not 0 <= indexes[0] < len(tensors):
-        raise _DamagedError(f"not one valid tensor in {field.name.lower()}")
-    return tensors[int(indexes[0])]
-
-
-def _follow(data: bytes, place: int) -> int:
-    return place + int(_unpack(data, place, "<I")[0])
-
-
-def _unpack(data: bytes, position: int, kind: str) -> tuple[int, ...]:
-    _check_span(data, position, struct.calcsize(kind))
-    return struct.unpack_from(kind, data, position)
-
-
-def _check_span(data: bytes, start: int, size_bytes: int) -> None:
-    if start < 0 or start + size_bytes > len(data):
-        raise _DamagedError("it runs past the end of the file")
+    if len(indexes) != 1 or not 0 <= indexes[0] < tensor_count:
+        raise DamagedError(f"not one valid tensor in {field.name.lower()}")
+    return int(indexes[0])

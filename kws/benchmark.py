@@ -24,7 +24,10 @@ Logits = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """Figures of one build on one list of clips; accuracies and agreement are fractions, sizes bytes."""
+    """Figures of one build on one list of clips; accuracies and agreement are fractions, sizes bytes.
+
+    `estimated_instructions` of one inference by core, and "unmeasured_ops" that they leave out.
+    """
 
     labels: list[str]
     clips: int
@@ -36,6 +39,7 @@ class Benchmark:
     disagreements: list[dict[str, str]]
     model_bytes: int
     arena_bytes: int
+    estimated_instructions: dict[str, int]
 
     def as_json(self) -> dict[str, Any]:
         """JSON has no infinity: an SQNR without any noise is null."""
@@ -51,6 +55,7 @@ def compare(
     clip_names: list[str],
     model_bytes: int,
     arena_bytes: int,
+    estimated_instructions: dict[str, int],
 ) -> Benchmark:
     """`logits` has float32 (n, classes) for "float" and, dequantized, for "int8"; `targets` int64 (n,)."""
     winners = {form: logits[form].argmax(axis=1) for form in FORMS}
@@ -70,6 +75,7 @@ def compare(
         ],
         model_bytes=model_bytes,
         arena_bytes=arena_bytes,
+        estimated_instructions=estimated_instructions,
     )
 
 
@@ -111,6 +117,8 @@ def _summary_table(result: Benchmark) -> Table:
     table.add_row("logit SQNR", "", f"{result.sqnr_db:.1f} dB")
     table.add_row("model", "", f"{result.model_bytes:,} bytes")
     table.add_row("arena", "", f"{result.arena_bytes:,} bytes")
+    for core, name in (("cortex_m4", "Cortex-M4"), ("cortex_m55", "Cortex-M55")):
+        table.add_row(f"instructions, {name}, estimated", "", f"{result.estimated_instructions[core]:,}")
     return table
 
 

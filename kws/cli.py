@@ -20,13 +20,21 @@ if TYPE_CHECKING:
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
+class _UsageError(Exception):
+    """Options that do not go together; the message says which do."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `kws`; returns the exit code: 0, 1 (the work failed, with one sentence on standard error) or 2 (usage)."""
     _settle_environment()
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
     try:
-        written: Path = options.run(options)
-        print(f"Wrote {written}")
+        written: Path | None = options.run(options)
+        if written is not None:
+            print(f"Wrote {written}")
+    except _UsageError as error:
+        parser.error(str(error))
     except KwsError as error:
         return _fail(str(error))
     except OSError as error:
@@ -122,11 +130,25 @@ def _benchmark(options: argparse.Namespace) -> Path:
     return benchmark_arrays(options.build, options.inputs, options.targets, out)
 
 
+def _inspect(options: argparse.Namespace) -> Path | None:
+    if (options.float is None) != (options.data is None):
+        raise _UsageError("inspect compares with --float and --data together; give both or neither")
+    from export.inspection import inspect_model, write_inspection
+    from export.inspection_tables import print_inspection
+
+    out: Path | None = options.out
+    found = inspect_model(options.model, float_onnx=options.float, data=options.data)
+    if out is not None:
+        write_inspection(found, out)
+    print_inspection(found)
+    return out
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kws",
         description="From a folder of spoken words to microcontroller firmware that spots them.",
-        epilog="In this order: synth (or your own recordings), train, quantize, headers; benchmark judges the result.",
+        epilog="In this order: synth (or your own recordings), train, quantize, headers; benchmark and inspect judge.",
     )
     parser.add_argument("--version", action="version", version=f"kws {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
@@ -136,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_quantize(commands)
     _add_headers(commands)
     _add_benchmark(commands)
+    _add_inspect(commands)
     return parser
 
 
@@ -230,8 +253,20 @@ def _add_benchmark(commands: _Commands) -> None:
     )
 
 
+def _add_inspect(commands: _Commands) -> None:
+    parser = _command(commands, "inspect", _inspect, "Show what each op of an int8 TFLite model costs and loses.")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="BUILD/model.int8.tflite, or any int8 .tflite file")
+    parser.add_argument(
+        "--float", type=Path, metavar="ONNX", help="BUILD/model.onnx: compare each layer with it (default: do not)"
+    )
+    parser.add_argument("--data", type=Path, metavar="DATA", help="folder with clips to compare on (default: none)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="also write everything as JSON (default: print tables, write nothing)"
+    )
+
+
 def _command(
-    commands: _Commands, name: str, run: Callable[[argparse.Namespace], Path], help_text: str
+    commands: _Commands, name: str, run: Callable[[argparse.Namespace], Path | None], help_text: str
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=help_text, description=help_text)
     parser.set_defaults(run=run, refuse=parser.error)

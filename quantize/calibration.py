@@ -63,7 +63,7 @@ def calibrate(model: onnx.ModelProto, features: FloatArray) -> dict[str, Range]:
 def activations(model: onnx.ModelProto, features: FloatArray) -> Iterator[dict[str, FloatArray]]:
     """The input and all node outputs of `model` for each clip of `features`, one clip in memory at a time."""
     _require_finite_weights(model)
-    name, shape = _input_of(model)
+    name, shape = input_name_and_shape(model)
     if features.shape[1:] != shape[1:] or not len(features):
         raise KwsError(
             f"The calibration set has shape {features.shape}; give at least one clip of shape {shape[1:]} (float32)."
@@ -112,21 +112,42 @@ def cut_below_relu(
     cut = dict(ranges)
     readers = readers_by_tensor(model)
     group_of = {name: group for group in shared_scale_groups(model) for name in group}
-    for addition in model.graph.node:
-        if addition.op_type != "Add" or [node.op_type for node in readers[addition.output[0]]] != ["Relu"]:
-            continue
-        for name, other in (addition.input, reversed(addition.input)):
-            group = group_of.get(name, (name,))
-            if name in seen and other in seen and _read_only_by(addition, group, readers):
-                hidden = float(np.maximum(seen[name].low, -np.maximum(seen[other].high, 0.0)).min())
-                low = min(max(ranges[name].low, hidden), ranges[name].high)
-                cut.update(dict.fromkeys(group, Range(low, ranges[name].high)))
+    for name in seen:
+        addition = _relu_addition(name, readers)
+        group = group_of.get(name, (name,))
+        if addition is not None and _read_only_by(addition, group, readers):
+            needed = float(needed_low(name, readers, seen).min())
+            low = min(max(ranges[name].low, needed), ranges[name].high)
+            cut.update(dict.fromkeys(group, Range(low, ranges[name].high)))
     return cut
+
+
+def needed_low(
+    name: str, readers: Mapping[str, Sequence[onnx.NodeProto]], seen: Mapping[str, ChannelRange]
+) -> FloatArray:
+    """The least value of each channel of tensor `name`, e.g. (1, channels, 1, 1), that makes a difference."""
+    low = seen[name].low
+    addition = _relu_addition(name, readers)
+    others = [other for other in addition.input if other != name] if addition is not None else []
+    if len(others) != 1 or others[0] not in seen:
+        return low
+    needed: FloatArray = np.maximum(low, -np.maximum(seen[others[0]].high, 0.0))
+    return needed
+
+
+def _relu_addition(name: str, readers: Mapping[str, Sequence[onnx.NodeProto]]) -> onnx.NodeProto | None:
+    """The Add with a ReLU right behind that alone reads tensor `name`, if so."""
+    after = readers.get(name, ())
+    if len(after) != 1 or after[0].op_type != "Add":
+        return None
+    return after[0] if [node.op_type for node in readers[after[0].output[0]]] == ["Relu"] else None
 
 
 def shared_scale_groups(model: onnx.ModelProto) -> list[tuple[str, ...]]:
     """Groups (of two or more) of activations that ops that only move values tie to one scale."""
-    activation_names = {output for node in model.graph.node for output in node.output} | {_input_of(model)[0]}
+    activation_names = {output for node in model.graph.node for output in node.output} | {
+        input_name_and_shape(model)[0]
+    }
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -166,7 +187,7 @@ def _read_only_by(node: onnx.NodeProto, group: Sequence[str], readers: Mapping[s
     return [list(reader.output) for reader in outer] == [list(node.output)]
 
 
-def _input_of(model: onnx.ModelProto) -> tuple[str, tuple[int, ...]]:
+def input_name_and_shape(model: onnx.ModelProto) -> tuple[str, tuple[int, ...]]:
     """Name and shape of the one input. Raises KwsError if there is another number of them."""
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]

@@ -38,6 +38,7 @@ from quantize.ops import (
 )
 
 PROBABILITY_AFFINE = Affine(1 / 256, -128)
+UNQUANTIZED = "/float"  # Ends the name of an op's output in front of its QuantizeLinear.
 BIAS_LIMIT = 2**30  # Leaves half of int32 to the products that are summed on top.
 
 
@@ -128,7 +129,7 @@ class _Writer:
             copy.input.extend(self._weighted_inputs(node))
         else:
             copy.input.extend(self._input(node, index) for index in range(len(node.input)))
-        copy.output.append(output if is_fused else f"{output}/float")
+        copy.output.append(output if is_fused else f"{output}{UNQUANTIZED}")
         self.nodes.append(copy)
         if is_fused:
             self.readable[output] = output

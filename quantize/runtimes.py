@@ -100,16 +100,29 @@ class Int8Runtime(ABC):
 class TflmRuntime(Int8Runtime):
     """TensorFlow Lite for Microcontrollers with its reference kernels: the oracle for what a device computes."""
 
-    def __init__(self, source: Source) -> None:
-        """`source` is a path or the model itself. Raises KwsError if TFLM cannot prepare it."""
+    def __init__(self, source: Source, *, keep_tensors: bool = False) -> None:
+        """`source` is a path or the model itself; `keep_tensors` makes `tensor` answer for all of them.
+
+        Raises KwsError if TFLM cannot prepare it.
+        """
         from tflite_micro import runtime
 
         model = _read(source)
+        modes = runtime.InterpreterConfig
         try:
-            self._interpreter = runtime.Interpreter.from_bytes(model, arena_size=_arena_bytes(model))
+            self._interpreter = runtime.Interpreter.from_bytes(
+                model,
+                arena_size=_arena_bytes(model),
+                intrepreter_config=modes.kPreserveAllTensors if keep_tensors else modes.kAllocationRecording,
+            )
         except RuntimeError as error:
             raise KwsError(f"{_name(source)}: TFLM cannot prepare it; make it anew with kws quantize.") from error
         super().__init__(self._interpreter.get_input_details(0), self._interpreter.get_output_details(0), _name(source))
+
+    def tensor(self, index: int) -> Int8Array:
+        """The int8 tensor number `index` of the model as the last clip left it; needs `keep_tensors`."""
+        values: Int8Array = self._interpreter.GetTensor(index, 0)["tensor_data"]
+        return values
 
     def _invoke(self, values: Int8Array) -> npt.NDArray[Any]:
         self._interpreter.set_input(values, 0)

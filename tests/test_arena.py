@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import pytest
 import tiny_tflite
 from tflite_micro.python.tflite_micro import runtime
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
-from export.arena import ARENA_MARGIN_BYTES, firmware_arena_bytes, measure_arena_bytes
+from export.arena import (
+    ARENA_MARGIN_BYTES,
+    estimate_32_bit_arena_bytes,
+    firmware_arena_bytes,
+    measure_arena_bytes,
+)
 from kws.config import FeatureConfig
 from kws.errors import KwsError
 
@@ -35,3 +43,12 @@ def test_the_firmware_sets_aside_the_margin_and_stays_aligned() -> None:
 def test_a_model_that_tflm_cannot_run_is_a_sentence(model: bytes) -> None:
     with pytest.raises(KwsError, match=r"^thing\.tflite: TensorFlow Lite Micro cannot run it"):
         measure_arena_bytes(model, source="thing.tflite")
+
+
+def test_the_estimate_for_a_32_bit_target_is_what_was_measured_on_one() -> None:
+    with (Path(__file__).parent / "data" / "measured_arenas.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 5
+    for row in rows:
+        estimate = estimate_32_bit_arena_bytes(int(row["arena_64_bit_host"]), int(row["nodes"]), int(row["tensors"]))
+        assert estimate == pytest.approx(int(row["arena_m4"]), rel=0.013), row["model"]

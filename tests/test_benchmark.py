@@ -7,6 +7,7 @@ import pytest
 
 from kws.benchmark import Benchmark, compare, print_tables
 
+INSTRUCTIONS = {"cortex_m4": 48_111_703, "cortex_m55": 31_430_028, "unmeasured_ops": 0}
 LABELS = ["_silence_", "[red]yes[/red]", "line\nbreak"]
 
 
@@ -22,6 +23,7 @@ def benchmark(noise: float) -> Benchmark:
         clip_names=["a", "b", "c", "d"],
         model_bytes=1000,
         arena_bytes=2000,
+        estimated_instructions=INSTRUCTIONS,
     )
 
 
@@ -43,10 +45,12 @@ def test_json_holds_the_promised_keys_and_no_infinity() -> None:
         clip_names=["a", "b", "c"],
         model_bytes=1,
         arena_bytes=1,
+        estimated_instructions=INSTRUCTIONS,
     )
     values = json.loads(json.dumps(same.as_json(), allow_nan=False))
     assert values["sqnr_db"] is None
     assert {"accuracy", "agreement", "sqnr_db", "clips", "model_bytes", "arena_bytes"} <= set(values)
+    assert values["estimated_instructions"] == INSTRUCTIONS
 
 
 def test_confusions_are_listed_with_both_counts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,3 +66,4 @@ def test_labels_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) ->
     assert "[red]yes[/red]" in printed
     assert "line\\nbreak" in printed
     assert "75.00%" in printed
+    assert "48,111,703" in printed

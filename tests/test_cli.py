@@ -17,7 +17,7 @@ from kws.checkpoint import Checkpoint, save_checkpoint
 from kws.config import FeatureConfig, ModelConfig, TrainConfig
 from kws.model import BCResNet
 
-COMMANDS = ("synth", "train", "quantize", "headers", "benchmark")
+COMMANDS = ("synth", "train", "quantize", "headers", "benchmark", "inspect")
 
 
 def assert_one_sentence(message: str, *parts: str) -> None:
@@ -54,6 +54,8 @@ def test_help_explains_every_option(command: str, capsys: pytest.CaptureFixture[
         ["train", "DATA", "--out", "RUN", "--model", "bcresnet-7"],
         ["train", "DATA", "--out", "RUN", "--seed", "-1"],
         ["quantize", "checkpoint.pt", "--out", "BUILD"],
+        ["inspect", "model.tflite", "--float", "model.onnx"],
+        ["inspect", "model.tflite", "--data", "DATA"],
         ["quantize", "checkpoint.pt", "--data", "DATA", "--calibration", "x.npy", "--out", "BUILD"],
         ["quantize", "checkpoint.pt", "--data", "DATA", "--labels", "labels.txt", "--out", "BUILD"],
         ["quantize", "model.onnx", "--labels", "labels.txt", "--out", "BUILD"],
@@ -92,6 +94,8 @@ def test_each_command_names_the_file_it_cannot_use(tmp_path: Path, capsys: pytes
         ["headers", tmp_path / "garbage.tflite", "--out", out],
         ["benchmark", garbage, "--data", data],
         ["benchmark", data, "--data", data, "--out", out],
+        ["inspect", garbage, "--out", out / "report.json"],
+        ["inspect", tmp_path / "absent.tflite"],
     ):
         assert cli.main(list(map(str, arguments))) == 1, arguments
         captured = capsys.readouterr()

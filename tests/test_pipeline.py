@@ -20,7 +20,6 @@ from kws.config import FeatureConfig, from_dict
 from kws.dataset import load_dataset_for
 from kws.errors import KwsError
 from kws.features import features_of_clips
-from quantize.rewrites import rewrite
 from quantize.runtimes import OnnxRuntime, TflmRuntime
 
 pytestmark = pytest.mark.slow
@@ -38,9 +37,9 @@ def test_training_leaves_a_checkpoint_that_loads_without_pickle_and_its_metrics(
     assert metrics["macs"] > 2_000_000
 
 
-def test_a_build_holds_the_three_models_and_a_manifest_with_every_proof(built: Path) -> None:
+def test_a_build_holds_its_models_and_a_manifest_with_every_proof(built: Path) -> None:
     names = sorted(path.name for path in built.iterdir())
-    assert names == ["manifest.json", "model.int8.onnx", "model.int8.tflite", "model.onnx"]
+    assert names == ["manifest.json", "model.int8.onnx", "model.int8.tflite", "model.onnx", "model.prepared.onnx"]
     manifest = json.loads((built / "manifest.json").read_text())
     assert manifest["labels"] == LABELS
     assert manifest["input"]["shape"] == [1, 40, 98, 1]
@@ -94,6 +93,23 @@ def test_headers_give_a_complete_firmware_folder(built: Path, tmp_path: Path, kw
     assert list((tmp_path / "firmware" / "generated").glob("*.h"))
 
 
+def test_inspect_finds_what_each_op_costs_and_loses(built: Path, spoken: Path, tmp_path: Path, kws: Kws) -> None:
+    model, report = built / "model.int8.tflite", tmp_path / "inspection.json"
+    result = kws("inspect", model, "--float", built / "model.onnx", "--data", spoken, "--out", report)
+    assert result.stdout.splitlines()[-1] == f"Wrote {report}"
+    found = json.loads(report.read_text())
+    assert found["unmeasured_ops"] == 0
+    assert 20e6 < found["instructions"]["cortex_m55"] < found["instructions"]["cortex_m4"] < 80e6
+    assert found["compared_clips"] >= 10
+    assert all(op["sqnr_db"] is None or op["sqnr_db"] > 5 for op in found["ops"])
+    assert sum(op["sqnr_db"] is not None for op in found["ops"]) > 0.9 * len(found["ops"])
+    assert found["ops"][-1]["sqnr_db"] > 15
+    (tmp_path / "other.onnx").write_bytes((built / "model.int8.onnx").read_bytes())
+    refused = kws("inspect", model, "--float", tmp_path / "other.onnx", "--data", spoken, check=False)
+    assert refused.returncode == 1
+    assert "other.onnx: is not the float model of" in refused.stderr
+
+
 def test_a_wrong_scale_in_the_device_model_fails_the_proof(
     built: Path, trained_run: Path, spoken: Path, tmp_path: Path
 ) -> None:
@@ -101,8 +117,8 @@ def test_a_wrong_scale_in_the_device_model_fails_the_proof(
     folder = tmp_path / "build"
     shutil.copytree(built, folder)
     qdq = onnx.load(folder / "model.int8.onnx")
-    scales = {node.input[1] for node in qdq.graph.node if node.op_type == "QuantizeLinear"}
-    wrong = sorted(i.name for i in qdq.graph.initializer if i.name in scales)[len(scales) // 2]
+    scales = [initializer.name for initializer in qdq.graph.initializer if initializer.name.endswith("/weight/scale")]
+    wrong = scales[len(scales) // 2]
     for initializer in qdq.graph.initializer:
         if initializer.name == wrong:
             value = onnx.numpy_helper.to_array(initializer) * np.float32(1.5)
@@ -110,11 +126,11 @@ def test_a_wrong_scale_in_the_device_model_fails_the_proof(
     (folder / "model.int8.onnx").write_bytes(qdq.SerializeToString())
     dataset = load_dataset_for(checkpoint.labels, spoken, checkpoint.features)
     features = features_of_clips(dataset.evaluation_clips("validation").pcm, checkpoint.features)
-    rewritten = rewrite(onnx.load(folder / "model.onnx"))
     source = checkpoint_source(checkpoint, trained_run / "checkpoint.pt", features, features)
-    prove(source, rewritten, built)
+    prepared = onnx.load(built / "model.prepared.onnx")
+    prove(source, prepared, built)
     with pytest.raises(KwsError, match="QDQ ONNX -> TFLM"):
-        prove(source, rewritten, folder)
+        prove(source, prepared, folder)
 
 
 def test_the_qdq_graph_and_the_device_answer_real_clips_alike_and_not_always_the_same(

@@ -53,6 +53,20 @@ def test_input_and_output_affines_are_the_models_own() -> None:
     assert (runtime.input, runtime.output) == (Affine(0.04, 9), Affine(0.1, 7))
 
 
+def test_kept_tensors_are_those_that_the_graph_computes() -> None:
+    """The output, and the row of means, whose QDQ value onnxruntime gives."""
+    features = features_for(MODEL)[:1]
+    runtime, graph = TflmRuntime(TFLITE, keep_tensors=True), lower(MODEL)
+    answers = runtime(features)
+    activations = [tensor.name for tensor in graph.tensors.values() if tensor.data is None]
+    np.testing.assert_array_equal(runtime.tensor(activations.index(graph.outputs[0])), answers)
+    stem = runtime.tensor(activations.index(graph.ops[1].output))
+    assert stem.shape == (1, 10, 13, 8)
+    assert np.unique(stem).size > 15
+    runtime(features_for(MODEL)[1:2])
+    assert not np.array_equal(runtime.tensor(activations.index(graph.ops[1].output)), stem)
+
+
 def test_channels_go_last_on_the_way_in() -> None:
     """A convolution that picks channel 2 answers with channel 2."""
     model = built(convolution(1, 4, 1, 1))

@@ -6,12 +6,18 @@ import random
 import struct
 from pathlib import Path
 
+import flatbuffers
 import numpy as np
 import pytest
 import tiny_tflite
+from qdq_graphs import block, built
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
+from export.flatbuffer import covered_bytes
+from export.graph import Conv2D, DepthwiseConv2D, Padding
+from export.lowering import lower
 from export.tflite_reader import MAX_FILE_BYTES, parse_tflite, read_tflite
+from export.to_tflite import to_tflite
 from kws.errors import KwsError
 
 
@@ -20,12 +26,57 @@ def test_facts_are_those_of_the_model(tmp_path: Path) -> None:
     path.write_bytes(tiny_tflite.tiny_model(3))
     facts = read_tflite(path)
     assert facts.ops == ("FULLY_CONNECTED",)
-    assert facts.tensor_count == 4
+    assert len(facts.tensors) == 4
     assert (facts.input.shape, facts.input.dtype) == ((1, 40, 5, 1), "INT8")
     assert (facts.output.shape, facts.output.dtype) == ((1, 3), "INT8")
     assert facts.input.scale == np.float32(tiny_tflite.INPUT_SCALE)
     assert facts.input.zero_point == tiny_tflite.INPUT_ZERO_POINT
     assert facts.output.zero_point == tiny_tflite.OUTPUT_ZERO_POINT
+
+
+def test_tensors_and_windows_are_those_of_the_graph_that_was_written() -> None:
+    graph = lower(built(block))
+    data = to_tflite(graph)
+    facts = parse_tflite(data, source="model")
+    assert len(facts.operators) == len(graph.ops)
+    for op, lowered in zip(facts.operators, graph.ops, strict=True):
+        written = [facts.tensors[index] for index in op.inputs[: len(lowered.inputs)]]
+        for tensor, source in zip(written, (graph.tensors[name] for name in lowered.inputs), strict=True):
+            assert (tensor.shape, tensor.dtype) == (source.shape, source.dtype.upper())
+            content = None if tensor.data is None else data[tensor.data[0] : sum(tensor.data)]
+            assert content == (None if source.data is None else source.data.tobytes())
+        if isinstance(lowered.attributes, Conv2D | DepthwiseConv2D):
+            assert (op.window.stride, op.window.dilation) == (lowered.attributes.stride, lowered.attributes.dilation)
+            assert op.window.same_padding == (lowered.attributes.padding is Padding.SAME)
+        else:
+            assert op.window is None
+    assert {op.window.dilation for op in facts.operators if op.window} == {(1, 1), (1, 4)}
+    assert {op.window.stride for op in facts.operators if op.window} == {(1, 1), (2, 1)}
+
+
+def packed(model: schema.ModelT) -> bytes:
+    builder = flatbuffers.Builder(4096)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def test_a_constant_of_the_wrong_size_is_refused() -> None:
+    model = schema.ModelT.InitFromPackedBuf(tiny_tflite.tiny_model())
+    model.buffers[1].data = model.buffers[1].data[:-1]
+    with pytest.raises(KwsError, match="599 bytes for a constant of shape"):
+        parse_tflite(packed(model), source="model")
+
+
+def test_an_operator_without_an_output_is_refused() -> None:
+    model = schema.ModelT.InitFromPackedBuf(tiny_tflite.tiny_model())
+    model.subgraphs[0].operators[0].outputs = []
+    with pytest.raises(KwsError, match="an operator without an output"):
+        parse_tflite(packed(model), source="model")
+
+
+def test_bytes_that_tables_share_count_once() -> None:
+    assert covered_bytes([(30, 2), (0, 10), (5, 10), (0, 10), (6, 3)]) == 17
+    assert covered_bytes([]) == 0
 
 
 def test_an_op_code_beyond_127_keeps_its_name() -> None:
