@@ -26,6 +26,8 @@ def randomise(network: nn.Module, seed: int) -> Any:
     for layer in network.modules():
         if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
             nn.init.kaiming_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.uniform_(layer.bias, -0.3, 0.3)
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             assert layer.running_mean is not None and layer.running_var is not None
             nn.init.normal_(layer.running_mean, 0.0, 0.3)

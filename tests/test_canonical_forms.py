@@ -67,7 +67,12 @@ def test_every_spelling_of_hard_swish_is_one_op(spelling: str, shape: tuple[int,
     "nodes",
     [
         [("HardSigmoid", ["x"], "h", {"alpha": 0.2}), ("Mul", ["x", "h"], "y", {})],
-        [("Add", ["x", "six"], "a", {}), ("Clip", ["a", "zero", "six"], "c", {}), ("Mul", ["x", "c"], "y", {})],
+        [
+            ("Add", ["x", "six"], "a", {}),
+            ("Clip", ["a", "zero", "six"], "c", {}),
+            ("Mul", ["x", "c"], "m", {}),
+            ("Div", ["m", "six"], "y", {}),
+        ],
         [*CLIPPED, ("Mul", ["x", "c"], "m", {}), ("Div", ["m", "three"], "y", {})],
     ],
     ids=["another slope", "another offset", "another divisor"],
@@ -157,8 +162,12 @@ DENSE: dict[str, tuple[list[Node], dict[str, Array]]] = {
     "scaled": ([("Gemm", ["x", "w", "b"], "y", {"alpha": 0.5, "beta": 2.0, "transB": 1})], {}),
     "matmul": ([("MatMul", ["x", "wt"], "y", {})], {}),
     "matmul and bias": ([("MatMul", ["x", "wt"], "m", {}), ("Add", ["b", "m"], "y", {})], {}),
+    "scaled behind": (
+        [("Gemm", ["x", "wt", "b"], "g", {}), ("Mul", ["s", "g"], "m", {}), ("Add", ["m", "b"], "y", {})],
+        {"s": RNG.uniform(1, 2, 3)},
+    ),
     "norm behind": (
-        [("Gemm", ["x", "wt"], "g", {}), ("BatchNormalization", ["g", "s", "b", "b", "s"], "y", {})],
+        [("Gemm", ["x", "wt", "b"], "g", {}), ("BatchNormalization", ["g", "s", "b", "b", "s"], "y", {})],
         {"s": RNG.uniform(1, 2, 3)},
     ),
 }
@@ -199,8 +208,12 @@ ROWS: dict[str, tuple[list[Node], dict[str, Array]]] = {
         {"s": RNG.uniform(1, 2, 4), "b": RNG.normal(size=4)},
     ),
     "constants by channel and time": (
-        [("Mul", ["x", "by_channel"], "m", {}), ("Add", ["by_time", "m"], "o", {})],
-        {"by_channel": RNG.normal(size=(4, 1)), "by_time": RNG.normal(size=12)},
+        [
+            ("Mul", ["x", "by_channel"], "m", {}),
+            ("Add", ["by_time", "m"], "a", {}),
+            ("Mul", ["a", "by_both"], "o", {}),
+        ],
+        {"by_channel": RNG.normal(size=(4, 1)), "by_time": RNG.normal(size=12), "by_both": RNG.normal(size=(4, 12))},
     ),
     "pools": (
         [
