@@ -91,15 +91,6 @@ class TfliteFacts:
         return self.tensors[self.output_index]
 
 
-def read_tflite(path: Path) -> TfliteFacts:
-    """Read the facts of the TFLite file at `path`.
-
-    Raises KwsError if it cannot be read, is no TFLite model, is damaged or cut short, or has anything but
-    one subgraph with one input and one output.
-    """
-    return parse_tflite(read_tflite_bytes(path), source=str(path))
-
-
 def read_tflite_bytes(path: Path) -> bytes:
     """The bytes of a file that calls itself a TFLite model. Raises KwsError if it cannot be read or does not."""
     try:
@@ -111,7 +102,11 @@ def read_tflite_bytes(path: Path) -> bytes:
 
 
 def parse_tflite(data: bytes, source: str) -> TfliteFacts:
-    """`read_tflite` for a model in memory; `source` names it in the error (KwsError)."""
+    """The facts of a TFLite model; `source` names it in the error.
+
+    Raises KwsError if it is no TFLite model, is damaged or cut short, or has anything but one subgraph with one
+    input and one output.
+    """
     _require_identifier(data, source)
     if len(data) > MAX_FILE_BYTES:
         raise KwsError(f"{source}: has {len(data)} bytes, too many for a microcontroller model; give another file.")

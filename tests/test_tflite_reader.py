@@ -16,7 +16,7 @@ from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as sch
 from export.flatbuffer import covered_bytes
 from export.graph import Conv2D, DepthwiseConv2D, Padding
 from export.lowering import lower
-from export.tflite_reader import MAX_FILE_BYTES, parse_tflite, read_tflite
+from export.tflite_reader import MAX_FILE_BYTES, parse_tflite, read_tflite_bytes
 from export.to_tflite import to_tflite
 from kws.errors import KwsError
 
@@ -24,7 +24,7 @@ from kws.errors import KwsError
 def test_facts_are_those_of_the_model(tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     path.write_bytes(tiny_tflite.tiny_model(3))
-    facts = read_tflite(path)
+    facts = parse_tflite(read_tflite_bytes(path), str(path))
     assert facts.ops == ("FULLY_CONNECTED",)
     assert len(facts.tensors) == 4
     assert (facts.input.shape, facts.input.dtype) == ((1, 40, 5, 1), "INT8")
@@ -99,7 +99,7 @@ def test_a_file_of_another_kind_is_refused(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     path.write_bytes(data)
     with pytest.raises(KwsError, match=r"model\.tflite: is no TFLite model"):
-        read_tflite(path)
+        parse_tflite(read_tflite_bytes(path), str(path))
 
 
 def test_the_identifier_alone_is_not_enough() -> None:
@@ -152,7 +152,7 @@ def test_a_huge_file_is_refused() -> None:
 
 def test_a_missing_file_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(KwsError, match="cannot be read"):
-        read_tflite(tmp_path / "absent.tflite")
+        read_tflite_bytes(tmp_path / "absent.tflite")
 
 
 def test_a_file_that_asks_for_endless_work_is_refused() -> None:
