@@ -24,20 +24,25 @@ from quantize.runtimes import TflmRuntime
 
 @dataclass(eq=False)
 class _Noise:
-    """Sums of squares of float values and of how far the device is from them."""
+    """Sums over float values and over squares of how far the device is from them."""
 
-    signal: float = 0.0
+    values: int = 0
+    total: float = 0.0
+    squares: float = 0.0
     noise: float = 0.0
 
     def add(self, reference: FloatArray, device: FloatArray) -> None:
         exact = reference.astype(np.float64)
-        self.signal += float(np.square(exact).sum())
+        self.values += exact.size
+        self.total += float(exact.sum())
+        self.squares += float(np.square(exact).sum())
         self.noise += float(np.square(exact - device).sum())
 
     @property
     def sqnr_db(self) -> float | None:
-        """None for a tensor that is zero everywhere or without any noise."""
-        return 10 * math.log10(self.signal / self.noise) if self.signal and self.noise else None
+        """Around the mean, since an offset carries nothing; None for a constant tensor or one without any noise."""
+        signal = self.squares - self.total**2 / self.values
+        return 10 * math.log10(signal / self.noise) if signal > 0 and self.noise else None
 
 
 def layer_names(graph: Graph) -> list[str]:
@@ -77,7 +82,7 @@ def layer_sqnr_db(
                 found.setdefault(index, _Noise()).add(np.maximum(reference, floor), np.maximum(answer, floor))
     if facts.output_index not in found:
         raise strangers
-    return _with_paddings({index: noise.sqnr_db for index, noise in found.items()}, facts)
+    return _with_moved_values({index: noise.sqnr_db for index, noise in found.items()}, facts)
 
 
 def _dequantized(device: TflmRuntime, tensor: TensorFacts, index: int) -> FloatArray:
@@ -85,12 +90,17 @@ def _dequantized(device: TflmRuntime, tensor: TensorFacts, index: int) -> FloatA
     return Affine(tensor.scale, tensor.zero_point).dequantize(device.tensor(index))
 
 
-def _with_paddings(sqnr_db: dict[int, float | None], facts: TfliteFacts) -> dict[int, float | None]:
-    """A PAD that stands for the pads of a convolution has no counterpart; zeros are exact and change no SQNR."""
+def _with_moved_values(sqnr_db: dict[int, float | None], facts: TfliteFacts) -> dict[int, float | None]:
+    """A PAD that stands for the pads of a convolution has no counterpart; zeros are exact and change no SQNR.
+    A concatenation is as good as its worst part: where unlike tensors are stacked, their difference is no signal.
+    """
     known = dict(sqnr_db)
     for op in facts.operators:
         if op.name == "PAD" and op.inputs[0] in known:
             known.setdefault(op.outputs[0], known[op.inputs[0]])
+        elif op.name == "CONCATENATION":
+            parts = [part for part in (known.get(index) for index in op.inputs) if part is not None]
+            known[op.outputs[0]] = min(parts, default=None)
     return known
 
 

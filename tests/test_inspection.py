@@ -169,3 +169,16 @@ def test_models_that_do_not_belong_together_are_refused(folder: Path, tmp_path: 
     (tmp_path / "prepared.onnx").write_bytes(other.SerializeToString())
     with pytest.raises(KwsError, match="is not the float form of"):
         layer_sqnr_db(tmp_path / "prepared.onnx", layers, model, facts, clips)
+
+
+def test_a_stack_of_unlike_tensors_is_as_good_as_its_worst_part(folder: Path) -> None:
+    model = (folder / "good.tflite").read_bytes()
+    facts = parse_tflite(model, "good")
+    clips = np.random.default_rng(9).normal(size=(4, 1, 40, FRAMES)).astype(np.float32)
+    layers = json.loads((folder / "layers.json").read_text())
+    found = layer_sqnr_db(folder / "prepared.onnx", layers, model, facts, clips)
+    stacks = [op for op in facts.operators if op.name == "CONCATENATION"]
+    assert len(stacks) > 20
+    for stack in stacks:
+        parts = [found[index] for index in stack.inputs if found.get(index) is not None]
+        assert found[stack.outputs[0]] == min(parts)
