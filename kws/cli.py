@@ -20,21 +20,14 @@ if TYPE_CHECKING:
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
-class _UsageError(Exception):
-    """Options that do not go together; the message says which do."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `kws`; returns the exit code: 0, 1 (the work failed, with one sentence on standard error) or 2 (usage)."""
     _settle_environment()
-    parser = _parser()
-    options = parser.parse_args(argv)
+    options = _parser().parse_args(argv)
     try:
         written: Path | None = options.run(options)
         if written is not None:
             print(f"Wrote {written}")
-    except _UsageError as error:
-        parser.error(str(error))
     except KwsError as error:
         return _fail(str(error))
     except OSError as error:
@@ -132,7 +125,7 @@ def _benchmark(options: argparse.Namespace) -> Path:
 
 def _inspect(options: argparse.Namespace) -> Path | None:
     if (options.float is None) != (options.data is None):
-        raise _UsageError("inspect compares with --float and --data together; give both or neither")
+        options.refuse("--float and --data go together: give both or neither")
     from export.inspection import inspect_model, write_inspection
     from export.inspection_tables import print_inspection
 
