@@ -22,6 +22,7 @@ from quantize.device_rounding import round_as_device
 from quantize.equalization import equalize
 from quantize.fit import fit_stacked_rows
 from quantize.input_layout import InputLayout
+from quantize.options import QuantizeOptions
 from quantize.qdq import quantize_model
 from quantize.rewrites import rewrite
 from quantize.runtimes import OnnxRuntime, TfliteReferenceRuntime, TflmRuntime
@@ -52,7 +53,7 @@ class Source:
     fields: Mapping[str, Any]
 
 
-def build(source: Source, out: Path) -> Path:
+def build(source: Source, out: Path, options: QuantizeOptions) -> Path:
     """Write the float ONNX, the QDQ ONNX, the int8 TFLite model and their manifest to `out`, and return `out`.
 
     Each arrow is held against the one before it on `source.proof`. Raises KwsError, leaving `out` as it was, if the
@@ -77,6 +78,7 @@ def build(source: Source, out: Path) -> Path:
             "output": _io(device.output_shape, device.output),
             "layers": layer_names(graph),
             "checks": [dataclasses.asdict(check) for check in checks],
+            "options": dataclasses.asdict(options),
             "calibration": {"clips": len(source.calibration)},
             "proof_clips": len(source.proof),
         }

@@ -17,9 +17,10 @@ from kws.dataset import Dataset, load_dataset_for
 from kws.features import features_of_clips
 from kws.model import count_macs, parameter_count
 from quantize.affine import FloatArray
+from quantize.options import QuantizeOptions
 
 
-def build_checkpoint(checkpoint_path: Path, data: Path, out: Path, *, calibration_clips: int) -> Path:
+def build_checkpoint(checkpoint_path: Path, data: Path, out: Path, options: QuantizeOptions) -> Path:
     """`export.build.build` of a checkpoint: ranges come from clips of the training split, proofs from `proof_features`.
 
     Raises KwsError, leaving `out` as it was, if an input cannot be used or an arrow is past its tolerance.
@@ -27,8 +28,9 @@ def build_checkpoint(checkpoint_path: Path, data: Path, out: Path, *, calibratio
     checkpoint = load_checkpoint(checkpoint_path)
     make_folder(out)
     dataset = load_dataset_for(checkpoint.labels, data, checkpoint.features)
-    calibration = features_of_clips(dataset.calibration_clips(calibration_clips), checkpoint.features)
-    return build(checkpoint_source(checkpoint, checkpoint_path, calibration, proof_features(dataset, checkpoint)), out)
+    calibration = features_of_clips(dataset.calibration_clips(options.calibration_clips), checkpoint.features)
+    source = checkpoint_source(checkpoint, checkpoint_path, calibration, proof_features(dataset, checkpoint))
+    return build(source, out, options)
 
 
 def checkpoint_source(

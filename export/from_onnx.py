@@ -14,11 +14,12 @@ from kws.errors import KwsError
 from kws.progress import note
 from quantize.affine import FloatArray
 from quantize.given_model import GivenModel, read_onnx
+from quantize.options import QuantizeOptions
 from quantize.runtimes import OnnxRuntime
 
 
 def build_onnx(
-    model_path: Path, calibration_path: Path, out: Path, *, labels_path: Path | None, calibration_clips: int
+    model_path: Path, calibration_path: Path, out: Path, options: QuantizeOptions, *, labels_path: Path | None = None
 ) -> Path:
     """`export.build.build` for a float ONNX model: ranges and proofs both come from the inputs in `calibration_path`.
 
@@ -31,7 +32,7 @@ def build_onnx(
         note(sentence)
     make_folder(out)
     clip_shape = given.input_shape[1:]
-    calibration = read_inputs(calibration_path, clip_shape, most=calibration_clips)
+    calibration = read_inputs(calibration_path, clip_shape, most=options.calibration_clips)
     answer = OnnxRuntime(given.as_given.SerializeToString(), str(model_path))
     classes = _classes(model_path, answer(calibration[:1]))
     labels = [f"class_{index}" for index in range(classes)]
@@ -46,7 +47,7 @@ def build_onnx(
             "source": {"onnx": model_path.name, "sha256": sha256_file(model_path)},
         },
     )
-    return build(source, out)
+    return build(source, out, options)
 
 
 def _classes(model_path: Path, logits: FloatArray) -> int:

@@ -15,6 +15,8 @@ from kws.config import ACTIVATIONS, HOPS_MS, MODEL_TAUS, TrainConfig, features_w
 from kws.errors import KwsError
 
 if TYPE_CHECKING:
+    from quantize.options import QuantizeOptions
+
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -91,16 +93,17 @@ def _quantize(options: argparse.Namespace) -> Path:
     if options.data is not None:
         from export.from_checkpoint import build_checkpoint
 
-        return build_checkpoint(options.model, options.data, options.out, calibration_clips=options.calibration_clips)
+        return build_checkpoint(options.model, options.data, options.out, _quantize_options(options))
     from export.from_onnx import build_onnx
 
-    return build_onnx(
-        options.model,
-        options.calibration,
-        options.out,
-        labels_path=options.labels,
-        calibration_clips=options.calibration_clips,
-    )
+    chosen = _quantize_options(options)
+    return build_onnx(options.model, options.calibration, options.out, chosen, labels_path=options.labels)
+
+
+def _quantize_options(options: argparse.Namespace) -> QuantizeOptions:
+    from quantize.options import QuantizeOptions
+
+    return QuantizeOptions(calibration_clips=options.calibration_clips)
 
 
 def _headers(options: argparse.Namespace) -> Path:
@@ -203,6 +206,9 @@ def _add_train(commands: _Commands) -> None:
 
 
 def _add_quantize(commands: _Commands) -> None:
+    from quantize.options import QuantizeOptions
+
+    defaults = QuantizeOptions()
     parser = _command(commands, "quantize", _quantize, "Checkpoint or ONNX -> int8 ONNX -> int8 TFLite, each proven.")
     parser.add_argument("model", type=Path, metavar="MODEL", help="RUN/checkpoint.pt of kws train, or a float .onnx")
     parser.add_argument(
@@ -221,9 +227,9 @@ def _add_quantize(commands: _Commands) -> None:
     parser.add_argument(
         "--calibration-clips",
         type=_positive,
-        default=200,
+        default=defaults.calibration_clips,
         metavar="N",
-        help="training clips or rows of NPY that set the int8 ranges (default: 200)",
+        help=f"training clips or rows of NPY that set the int8 ranges (default: {defaults.calibration_clips})",
     )
 
 

@@ -15,6 +15,7 @@ from onnx import helper, numpy_helper
 from export.arrays import read_inputs, read_labels, read_targets
 from export.from_onnx import build_onnx
 from kws.errors import KwsError
+from quantize.options import QuantizeOptions
 
 
 def model_file(path: Path, change: Callable[[onnx.ModelProto], None] = lambda model: None) -> Path:
@@ -89,7 +90,7 @@ def test_a_model_that_does_not_fit_is_one_sentence(name: str, tmp_path: Path) ->
     model = model_file(tmp_path / "model.onnx", change)
     np.save(tmp_path / "x.npy", np.zeros((10, 4), np.float32))
     with pytest.raises(KwsError, match=sentence) as caught:
-        build_onnx(model, tmp_path / "x.npy", tmp_path / "build", labels_path=None, calibration_clips=5)
+        build_onnx(model, tmp_path / "x.npy", tmp_path / "build", QuantizeOptions(calibration_clips=5))
     message = str(caught.value)
     assert "\n" not in message
     assert message.endswith(".")

@@ -34,6 +34,7 @@ from quantize.compare import max_abs_difference
 from quantize.device_rounding import round_as_device
 from quantize.given_model import read_onnx
 from quantize.input_layout import InputLayout
+from quantize.options import QuantizeOptions
 from quantize.qdq import quantize_model
 from quantize.rewrites import rewrite
 from quantize.runtimes import OnnxRuntime, TflmRuntime
@@ -194,8 +195,8 @@ def test_a_model_in_the_manner_of_tf2onnx_is_built_with_its_labels(tmp_path: Pat
         tmp_path / "model.onnx",
         tmp_path / "x.npy",
         tmp_path / "build",
+        QuantizeOptions(calibration_clips=30),
         labels_path=tmp_path / "labels.txt",
-        calibration_clips=30,
     )
     said = capfd.readouterr().err
     assert "its final softmax is left off" in said
@@ -204,6 +205,7 @@ def test_a_model_in_the_manner_of_tf2onnx_is_built_with_its_labels(tmp_path: Pat
     assert manifest["labels"] == ["yes", "نعم", "no no", "_unknown_"]
     assert manifest["input"]["shape"] == [1, 12, 17, 2]
     assert manifest["calibration"] == {"clips": 30}
+    assert manifest["options"]["calibration_clips"] == 30
     assert "features" not in manifest
     assert manifest["checks"][0]["name"].startswith("given ONNX -> float ONNX")
     clip = inputs((12, 17, 2), 1, seed=5)
