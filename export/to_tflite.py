@@ -17,14 +17,17 @@ import numpy.typing as npt
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
 from export.graph import (
+    PLAIN_NUMBERS,
     Activation,
     Add,
     Attributes,
     AveragePool2D,
+    Cast,
     Concatenation,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
+    Gather,
     Graph,
     HardSwish,
     Logistic,
@@ -39,6 +42,7 @@ from export.graph import (
     Slice,
     Softmax,
     Tensor,
+    Transpose,
 )
 from kws import __version__
 from quantize.affine import Affine
@@ -93,6 +97,11 @@ def _encode(attributes: Attributes) -> _Encoding:
             return _Encoding(builtin="LOGISTIC", version=2)
         case HardSwish():
             return _Encoding(builtin="HARD_SWISH", version=1)
+        case Cast():
+            types = (("InDataType", schema.TensorType.INT8), ("OutDataType", schema.TensorType.INT32))
+            return _Encoding(builtin="CAST", version=1, table="Cast", options=types)
+        case Gather():
+            return _Encoding(builtin="GATHER", version=2, table="Gather", options=(("Axis", 0),))
         case Softmax():
             return _Encoding(builtin="SOFTMAX", version=2, table="Softmax", options=(("Beta", 1.0),))
         case Slice(begin=begin, size=size):
@@ -103,6 +112,8 @@ def _encode(attributes: Attributes) -> _Encoding:
             return _Encoding(builtin="PAD", version=2, constants=(_int32(paddings),))
         case Reshape(shape=shape):
             return _Encoding(builtin="RESHAPE", version=1, constants=(_int32(shape),))
+        case Transpose(order=order):
+            return _Encoding(builtin="TRANSPOSE", version=2, constants=(_int32(order),))
         case Mean(axes=axes, keep_dims=keep_dims):
             return _Encoding(
                 builtin="MEAN",
@@ -233,7 +244,7 @@ class _Writer:
             "Buffer": buffer,
             "Type": _TENSOR_TYPE[tensor.dtype],
         }
-        if tensor.name not in self._convolution_biases:
+        if tensor.name not in self._convolution_biases and tensor.affine != PLAIN_NUMBERS:
             fields["Quantization"] = self._quantization(tensor.affine)
         return self._table("Tensor", fields)
 
