@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kws import cpu_network
 from kws.artifact import make_folder, write_json
 from kws.audio import to_float
 from kws.augment import Augmenter
@@ -114,9 +115,13 @@ def predict(network: BCResNet, features: Tensor) -> Indices:
     """The winning class of each clip, int64 (n,), in evaluation mode."""
     network.eval()
     with torch.inference_mode():
-        parts = [network(part).argmax(dim=1).cpu() for part in torch.split(features, CLIPS_AT_ONCE)]
+        parts = [_logits(network, part).argmax(dim=1).cpu() for part in torch.split(features, CLIPS_AT_ONCE)]
     winners: Indices = torch.cat(parts).numpy()
     return winners
+
+
+def _logits(network: BCResNet, features: Tensor) -> Tensor:
+    return cpu_network.forward(network, features) if features.device.type == "cpu" else network(features)
 
 
 def _fit(
@@ -134,7 +139,7 @@ def _fit(
         network.train()
         for step, (inputs, targets) in enumerate(batches.of_epoch(epoch)):
             optimizer.param_groups[0]["lr"] = learning_rate(epoch * batches.per_epoch + step, batches.per_epoch, config)
-            loss = torch.nn.functional.cross_entropy(network(inputs), targets)
+            loss = torch.nn.functional.cross_entropy(_logits(network, inputs), targets)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
