@@ -120,6 +120,15 @@ def predict(network: BCResNet, features: Tensor) -> Indices:
     return winners
 
 
+def train_step(network: BCResNet, optimizer: torch.optim.Optimizer, features: Tensor, targets: Tensor) -> Tensor:
+    """One step of the optimizer on one batch; its mean cross-entropy, float32 ()."""
+    loss = torch.nn.functional.cross_entropy(_logits(network, features), targets)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.detach()
+
+
 def _logits(network: BCResNet, features: Tensor) -> Tensor:
     return cpu_network.forward(network, features) if features.device.type == "cpu" else network(features)
 
@@ -139,11 +148,7 @@ def _fit(
         network.train()
         for step, (inputs, targets) in enumerate(batches.of_epoch(epoch)):
             optimizer.param_groups[0]["lr"] = learning_rate(epoch * batches.per_epoch + step, batches.per_epoch, config)
-            loss = torch.nn.functional.cross_entropy(_logits(network, inputs), targets)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            losses.append(loss.detach())
+            losses.append(train_step(network, optimizer, inputs, targets))
         mean_loss = float(torch.stack(losses).mean())
         if not math.isfinite(mean_loss):
             raise KwsError(f"The loss is no longer finite in epoch {epoch + 1}; check the data, or lower the rate.")
