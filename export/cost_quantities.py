@@ -175,12 +175,18 @@ def depthwise_3x3_m4(op: OpShape) -> Quantities:
 
 
 def depthwise_m4(op: OpShape) -> Quantities:
-    """A pixel's patch is copied row by row, tap by tap, then multiplied for 4 channels at a time, 2 taps at a time."""
+    """A pixel's patch is copied tap by tap, zeros where it leaves the image: whole rows at once above and below.
+
+    It is then multiplied for 4 channels at a time, 2 taps at a time.
+    """
+    inner_rows = op.inner_kernel_rows
     return {
         "pixel": op.pixels,
-        "pixel x kernel row": op.pixels * op.kernel[0],
+        "kernel row": inner_rows,
         "tap": op.inner_taps,
-        "tap in the padding": op.pixels * op.taps - op.inner_taps,
+        "tap x channel": op.inner_taps * op.channels,
+        "tap beside the image": inner_rows * op.kernel[1] - op.inner_taps,
+        "kernel row above or below": op.pixels * op.kernel[0] - inner_rows,
         "output": op.elements,
         "output x 2 taps": op.elements * (op.taps // 2),
         "output x rest of taps": op.elements * (op.taps % 2),
@@ -198,6 +204,7 @@ def depthwise_m55(op: OpShape) -> Quantities:
         "pixel x tap x 16 channels": op.pixels * op.taps * up(op.channels, 16),
         "pixel x 4 channels": op.pixels * quarters,
         "pixel x 4 channels x tap": op.pixels * quarters * op.taps,
+        "left-over pixel x 4 channels": op.pixels % 4 * quarters,
         "left-over pixel x 4 channels x tap": op.pixels % 4 * quarters * op.taps,
     }
 

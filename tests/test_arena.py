@@ -50,7 +50,7 @@ def test_a_model_that_tflm_cannot_run_is_a_sentence(model: bytes) -> None:
 
 
 def measured_models() -> list[dict[str, Any]]:
-    """Models with their `arena_used_bytes()` on emulated boards (mps2-an386, mps3-an547), without weights and scales."""
+    """Models with their `arena_used_bytes()` on emulated boards, without weights and scales."""
     with gzip.open(Path(__file__).parent / "data" / "measured_arenas.json.gz", "rt", encoding="utf-8") as stream:
         found: list[dict[str, Any]] = json.load(stream)
     return found
