@@ -10,8 +10,9 @@ from typing import Any
 
 import onnx
 
+from export.choose import choose_plan
+from export.device_graph import device_graph
 from export.layer_error import layer_names
-from export.lowering import lower
 from export.to_tflite import to_tflite
 from kws.artifact import atomic_folder, write_manifest
 from kws.progress import bar, note
@@ -25,6 +26,7 @@ from quantize.input_layout import InputLayout
 from quantize.options import QuantizeOptions
 from quantize.qdq import quantize_model
 from quantize.rewrites import rewrite
+from quantize.rewrites.plan import Plan
 from quantize.runtimes import OnnxRuntime, TfliteReferenceRuntime, TflmRuntime
 
 FLOAT_ONNX = "model.onnx"
@@ -63,11 +65,13 @@ def build(source: Source, out: Path, options: QuantizeOptions) -> Path:
         float_model = source.export(folder / FLOAT_ONNX)
         progress(1, STAGES)
         note(f"Calibrating on {len(source.calibration)} clips.")
-        prepared = prepare(float_model, source.calibration)
+        plan = choose_plan(float_model, options.optimize)
+        prepared = prepare(float_model, source.calibration, plan)
         (folder / PREPARED_ONNX).write_bytes(prepared.SerializeToString(deterministic=True))
-        qdq = quantize_model(prepared, calibrate(prepared, source.calibration))
+        ranges = calibrate(prepared, source.calibration)
+        qdq = quantize_model(prepared, ranges, swish_tables=plan.swish_tables)
         progress(2, STAGES)
-        graph = lower(qdq)
+        graph = device_graph(qdq, plan)
         (folder / INT8_TFLITE).write_bytes(to_tflite(graph))
         (folder / QDQ_ONNX).write_bytes(round_as_device(qdq).SerializeToString(deterministic=True))
         progress(3, STAGES)
@@ -79,6 +83,7 @@ def build(source: Source, out: Path, options: QuantizeOptions) -> Path:
             "layers": layer_names(graph),
             "checks": [dataclasses.asdict(check) for check in checks],
             "options": dataclasses.asdict(options),
+            "plan": dataclasses.asdict(plan),
             "calibration": {"clips": len(source.calibration)},
             "proof_clips": len(source.proof),
         }
@@ -87,9 +92,9 @@ def build(source: Source, out: Path, options: QuantizeOptions) -> Path:
     return out
 
 
-def prepare(float_model: onnx.ModelProto, calibration: FloatArray) -> onnx.ModelProto:
+def prepare(float_model: onnx.ModelProto, calibration: FloatArray, plan: Plan) -> onnx.ModelProto:
     """The same function with the tensors that the device will have, their channels in like ranges on `calibration`."""
-    rewritten = rewrite(float_model)
+    rewritten = rewrite(float_model, plan)
     equalized = equalize(rewritten, min_max(activations(rewritten, calibration)))
     return fit_stacked_rows(equalized, calibration)
 

@@ -29,6 +29,7 @@ _ADD_METHODS = {
     "BATCH_MATMUL": "AddBatchMatMul",
     "BATCH_TO_SPACE_ND": "AddBatchToSpaceNd",
     "BROADCAST_TO": "AddBroadcastTo",
+    "CAST": "AddCast",
     "CONCATENATION": "AddConcatenation",
     "CONV_2D": "AddConv2D",
     "DEPTHWISE_CONV_2D": "AddDepthwiseConv2D",

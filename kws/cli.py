@@ -103,7 +103,7 @@ def _quantize(options: argparse.Namespace) -> Path:
 def _quantize_options(options: argparse.Namespace) -> QuantizeOptions:
     from quantize.options import QuantizeOptions
 
-    return QuantizeOptions(calibration_clips=options.calibration_clips)
+    return QuantizeOptions(calibration_clips=options.calibration_clips, optimize=options.optimize)
 
 
 def _headers(options: argparse.Namespace) -> Path:
@@ -206,7 +206,7 @@ def _add_train(commands: _Commands) -> None:
 
 
 def _add_quantize(commands: _Commands) -> None:
-    from quantize.options import QuantizeOptions
+    from quantize.options import GOALS, QuantizeOptions
 
     defaults = QuantizeOptions()
     parser = _command(commands, "quantize", _quantize, "Checkpoint or ONNX -> int8 ONNX -> int8 TFLite, each proven.")
@@ -230,6 +230,12 @@ def _add_quantize(commands: _Commands) -> None:
         default=defaults.calibration_clips,
         metavar="N",
         help=f"training clips or rows of NPY that set the int8 ranges (default: {defaults.calibration_clips})",
+    )
+    parser.add_argument(
+        "--optimize",
+        choices=GOALS,
+        default=defaults.optimize,
+        help=f"what to keep small: instructions, arena, file, or all three (default: {defaults.optimize})",
     )
 
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+Goal = Literal["balance", "speed", "ram", "flash"]
+GOALS: tuple[Goal, ...] = get_args(Goal)
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeOptions:
-    """`calibration_clips` is how many training clips, or given inputs, set the ranges."""
+    """`calibration_clips` is how many training clips, or given inputs, set the ranges. `optimize` is what the lowering
+    keeps small, where it has a choice: instructions (speed), arena (ram), file (flash) or the product of all three.
+    """
 
     calibration_clips: int = 200
+    optimize: Goal = "balance"

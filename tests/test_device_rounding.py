@@ -12,6 +12,7 @@ from export.to_tflite import to_tflite
 from quantize.affine import Affine
 from quantize.device_rounding import round_as_device
 from quantize.runtimes import OnnxRuntime, TflmRuntime
+from quantize.tables import swish_table
 
 
 def small_weights(b: QdqBuilder, *shape: int) -> npt.NDArray[np.int8]:
@@ -60,7 +61,6 @@ CASES = {
     "conv relu6": pointwise("Relu6"),
     "depthwise": depthwise,
     "mul": gate,
-    "swish": swish,
     "gemm": dense("Gemm"),
     "matmul": dense("MatMul"),
     "average pool": average_pool,
@@ -81,6 +81,23 @@ def test_onnxruntime_rounds_as_the_device_does_and_would_not_without(build: Buil
     tflite, features = to_tflite(lower(model)), features_for(model, clips=40)
     assert share_equal(model, tflite, features) < 0.995
     assert share_equal(round_as_device(model), tflite, features) > 0.9995
+
+
+def test_a_swish_without_a_quantizer_inside_is_one_table_on_both_sides() -> None:
+    model = built(swish)
+    tflite, features = to_tflite(lower(model)), features_for(model, clips=40)
+    assert [op.kind for op in lower(model).ops] == ["Cast", "Add", "Gather"]
+    simulated = round_as_device(model)
+    assert {node.op_type for node in simulated.graph.node}.isdisjoint({"Sigmoid", "Mul"})
+    assert share_equal(simulated, tflite, features) == 1.0
+    # One rounding in place of two: nearer to the function than LOGISTIC and MUL, to half a step.
+    x = np.arange(-128, 128).astype(np.int8)
+    source, result = Affine(0.043, -7), Affine(0.0173, -112)
+    real = source.dequantize(x).astype(np.float64)
+    error = result.dequantize(swish_table(source, result)) - real / (1 + np.exp(-real))
+    inside = np.abs(swish_table(source, result).astype(int)) < 127
+    assert inside.sum() > 100
+    assert np.abs(error[inside]).max() <= 0.501 * 0.0173
 
 
 def test_a_block_of_layers_is_simulated_node_for_node() -> None:

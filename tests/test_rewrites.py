@@ -19,7 +19,7 @@ from export.to_onnx import to_onnx
 from kws.errors import KwsError
 from kws.model import SubSpectralNorm
 from quantize.compare import max_abs_difference
-from quantize.rewrites import apply_passes, passes, rewrite
+from quantize.rewrites import COMMON_PASSES, apply_passes, planned_passes, rewrite
 from quantize.rewrites.plan import Plan
 
 RELATIVE_TOLERANCE = 1e-4
@@ -51,7 +51,7 @@ PLANS = {
 @pytest.mark.parametrize("plan", ["default", "every row"])
 def test_every_pass_keeps_the_function_of_bcresnet(bcresnet: onnx.ModelProto, plan: str) -> None:
     before = apply_passes(bcresnet, [])
-    for rewrite_pass in passes(PLANS[plan]):
+    for rewrite_pass in (*COMMON_PASSES, *planned_passes(PLANS[plan])):
         after = apply_passes(before, [rewrite_pass])
         assert_same_function(before, after)
         before = after

@@ -33,31 +33,35 @@ from quantize.rewrites.stripes import stripe_wide_maps
 Pass = Callable[[ir.Model], None]
 
 
-def passes(plan: Plan) -> list[Pass]:
-    """Every pass in its order; those without arguments are the same for all plans."""
+COMMON_PASSES: tuple[Pass, ...] = (
+    fold_constants,  # constants become initializers, identities and dropout go
+    drop_allowzero,
+    constant_steps,  # Sub, Div -> Add, Mul
+    explicit_pads,  # auto_pad, count_include_pad -> pads
+    plain_pools_and_clips,
+    plain_reshapes,  # Squeeze, Unsqueeze, Flatten and harmless Transposes -> Reshape
+    lift_to_images,  # (n, channels, time) -> (n, channels, 1, time)
+    plain_reshapes,  # those that lifting made superfluous
+    fuse_hard_swish,
+    expand_hard_sigmoid,  # -> Mul, Add, Clip
+    batch_norm_to_affine,  # BatchNormalization and SubSpectralNorm -> Mul, Add
+    fold_frequency_mean,  # mean over H of (depthwise, Mul, Add) -> one F x 1 depthwise convolution of its input
+)
+
+
+def planned_passes(plan: Plan) -> tuple[Pass, ...]:
+    """What comes behind COMMON_PASSES, in its order."""
     rows = plan.single_rows
-    return [
-        fold_constants,  # constants become initializers, identities and dropout go
-        drop_allowzero,
-        constant_steps,  # Sub, Div -> Add, Mul
-        explicit_pads,  # auto_pad, count_include_pad -> pads
-        plain_pools_and_clips,
-        plain_reshapes,  # Squeeze, Unsqueeze, Flatten and harmless Transposes -> Reshape
-        lift_to_images,  # (n, channels, time) -> (n, channels, 1, time)
-        plain_reshapes,  # those that lifting made superfluous
-        fuse_hard_swish,
-        expand_hard_sigmoid,  # -> Mul, Add, Clip
-        batch_norm_to_affine,  # BatchNormalization and SubSpectralNorm -> Mul, Add
-        fold_frequency_mean,  # mean over H of (depthwise, Mul, Add) -> F x 1 depthwise convolution of its input
+    return (
         partial(merge_shortcut, single_rows=rows),  # depthwise(x) + x -> depthwise'(x)
-        partial(fold_affine_steps, single_rows=rows),  # (convolution, Mul, Add) -> a convolution, or one a band or row
+        partial(fold_affine_steps, single_rows=rows),  # (convolution, Mul, Add) -> one, or one for each band or row
         fold_dense,  # (Gemm or MatMul, Mul, Add) -> Gemm
-        fold_broadcast_sum,  # relu(one-row convolutions + row) -> convolutions that read the row too
+        fold_broadcast_sum,  # relu(one-row convolutions + row) -> convolutions with one more tap, which reads the row
         partial(join_pieces, above=plan.multiplied_rows),  # slices of a concatenation, concatenated again -> its pieces
-        partial(means_to_convolutions, over_time=plan.mean_as_convolution),  # its output has its own scale
-        partial(stripe_wide_maps, stripes=plan.stripes),  # stem and pointwise convolution, part by part
+        partial(means_to_convolutions, over_time=plan.mean_as_convolution),  # its output has a scale of its own
+        partial(stripe_wide_maps, stripes=plan.stripes),  # the stem and the pointwise convolution behind it, in parts
         slice_late,  # copies are made right before they are read
-    ]
+    )
 
 
 OLDEST_OPSET = 17
@@ -66,7 +70,7 @@ DEFAULT_PLAN = Plan()
 
 def rewrite(model: onnx.ModelProto, plan: Plan = DEFAULT_PLAN) -> onnx.ModelProto:
     """A new model that computes the same as `model`, in the forms that `plan` asks for; see `apply_passes`."""
-    return apply_passes(model, passes(plan))
+    return apply_passes(model, [*COMMON_PASSES, *planned_passes(plan)])
 
 
 def apply_passes(model: onnx.ModelProto, chosen: Sequence[Pass]) -> onnx.ModelProto:

@@ -12,10 +12,11 @@ class Plan:
     `multiplied_rows` become one convolution again when lowered (see `export.multiplied_rows`).
 
     `stripes` is in how many parts the widest maps are computed. `mean_as_convolution` is about the mean over time: a
-    convolution with equal weights in place of MEAN, faster and larger.
+    convolution with equal weights in place of MEAN, faster and larger. `swish_tables` makes x * sigmoid(x) a table.
     """
 
     single_rows: int = 5
     multiplied_rows: int = 0
     stripes: int = 2
     mean_as_convolution: bool = True
+    swish_tables: bool = False

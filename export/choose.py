@@ -1,0 +1,85 @@
+"""Which plan serves a goal best, asked of the cost models: instructions, arena and file size of the whole model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import onnx
+
+from export.arena_32_bit import arena_on
+from export.cost_model import estimate_ops, total
+from export.device_graph import device_graph
+from export.tflite_reader import parse_tflite
+from export.to_tflite import to_tflite
+from quantize.calibration import Range
+from quantize.options import Goal
+from quantize.qdq import quantize_model
+from quantize.rewrites import COMMON_PASSES, apply_passes, planned_passes
+from quantize.rewrites.plan import Plan
+
+CORE = "cortex_m4"
+CHOICES: Sequence[tuple[str, Sequence[Any]]] = (
+    ("swish_tables", (False, True)),
+    ("single_rows", (5, 10, 20)),
+    ("multiplied_rows", (0, 5, 10, 20)),
+    ("mean_as_convolution", (False, True)),
+    ("stripes", (1, 2, 4)),
+)
+# What is next to nothing for the goal must not cost much elsewhere.
+_OTHERS = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Estimates for Cortex-M4: instructions of one inference, arena, and the .tflite file with made-up ranges."""
+
+    instructions: int
+    arena_bytes: int
+    file_bytes: int
+
+    def score(self, goal: Goal) -> float:
+        """Less is better. A balance weighs all three by their ratios."""
+        speed, ram, flash = map(math.log, (self.instructions, self.arena_bytes, self.file_bytes))
+        balance = speed + ram + flash
+        return {"balance": balance, "speed": speed, "ram": ram, "flash": flash}[goal] + _OTHERS * balance
+
+
+def choose_plan(float_model: onnx.ModelProto, goal: Goal) -> Plan:
+    """The best plan for `goal` that changing one choice after the other finds.
+
+    Raises KwsError if `float_model` cannot be converted.
+    """
+    common = apply_passes(float_model, COMMON_PASSES)
+    return _descend(lambda plan: plan_cost(common, plan).score(goal))
+
+
+def plan_cost(common: onnx.ModelProto, plan: Plan) -> Cost:
+    """What a model that went through COMMON_PASSES costs by `plan`; ranges play no part in that and are made up."""
+    prepared = apply_passes(common, planned_passes(plan))
+    names = [value.name for value in prepared.graph.input]
+    names += [name for node in prepared.graph.node for name in node.output]
+    ranges = {name: Range(-1.0, 1.0 + index / len(names)) for index, name in enumerate(names)}
+    model = to_tflite(device_graph(quantize_model(prepared, ranges, swish_tables=plan.swish_tables), plan))
+    facts = parse_tflite(model, "the model")
+    return Cost(
+        instructions=total(estimate_ops(facts)).instructions[CORE],
+        arena_bytes=arena_on(CORE, facts).needed,
+        file_bytes=len(model),
+    )
+
+
+def _descend(score: Callable[[Plan], float]) -> Plan:
+    best = Plan()
+    lowest = score(best)
+    for name, options in CHOICES:
+        for candidate in [replace(best, **{name: option}) for option in options]:
+            # Only single rows can be multiplied, so that more would be the same plan again.
+            if candidate == best or candidate.multiplied_rows > candidate.single_rows:
+                continue
+            found = score(candidate)
+            if found < lowest:
+                best, lowest = candidate, found
+    return best

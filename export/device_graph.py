@@ -1,0 +1,18 @@
+"""QDQ ONNX -> the int8 graph that the device runs: lowered op for op, then in the forms that the plan asks for."""
+
+from __future__ import annotations
+
+import onnx
+
+from export.graph import Graph
+from export.lowering import lower
+from export.multiplied_rows import multiply_rows
+from quantize.rewrites.plan import Plan
+
+
+def device_graph(qdq: onnx.ModelProto, plan: Plan) -> Graph:
+    """What comes behind lowering changes no value: every tensor that is left holds what it held before.
+
+    Raises KwsError as `export.lowering.lower` does.
+    """
+    return multiply_rows(lower(qdq), plan.multiplied_rows)
