@@ -48,7 +48,11 @@ class ModelEstimate:
 def estimate_ops(facts: TfliteFacts) -> list[Estimate]:
     """One estimate for each op of the model, in order."""
     shapes = [op_shape(op, facts.tensors) for op in facts.operators]
-    return [UNMEASURED if shape is None else estimate(shape) for shape in shapes]
+    are_int8 = [facts.tensors[op.outputs[0]].dtype == "INT8" for op in facts.operators]
+    return [
+        estimate(shape) if is_int8 and shape is not None else UNMEASURED
+        for is_int8, shape in zip(are_int8, shapes, strict=True)
+    ]
 
 
 def total(estimates: Sequence[Estimate]) -> ModelEstimate:
@@ -60,9 +64,10 @@ def total(estimates: Sequence[Estimate]) -> ModelEstimate:
 
 
 def op_shape(op: OpFacts, tensors: Sequence[TensorFacts]) -> OpShape | None:
-    """`op` as the formulas see it; None if it is not int8, or not of the form that TFLM's int8 kernels take."""
+    """`op` as the formulas see it; None if it is not int8 or int16, or not of the form that TFLM's kernels take."""
     present = [tensors[index] for index in op.inputs if index != NO_TENSOR]
-    if not present or tensors[op.outputs[0]].dtype != "INT8" or present[0].dtype != "INT8":
+    dtype = tensors[op.outputs[0]].dtype
+    if not present or dtype not in ("INT8", "INT16") or present[0].dtype != dtype:
         return None
     output, window = tensors[op.outputs[0]].shape, op.window
     operands = present if op.name == "CONCATENATION" else present[:2] if op.name in ("ADD", "MUL") else present[:1]

@@ -11,9 +11,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from quantize.affine import INT8_MAX, INT8_MIN, Affine, Int8Array
+from quantize.affine import INT8_MAX, INT8_MIN, INT16_MAX, INT16_MIN, Affine, Int8Array
 
-INT16_MIN, INT16_MAX = -(2**15), 2**15 - 1
 _HIRES = np.float32(1 / 128)
 _RELUISH_SCALE = np.float32(3 / 32768)
 

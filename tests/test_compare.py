@@ -22,7 +22,7 @@ def test_largest_difference_is_absolute() -> None:
 
 def test_step_differences_do_not_wrap_around_in_int8() -> None:
     found = compare.step_differences(int8([-128, 0, 5, 7]), int8([127, 0, 6, 5]))
-    assert found == compare.StepDifferences(share_equal=0.25, share_within_one_step=0.5, max_steps=255)
+    assert found == compare.StepDifferences(share_equal=0.25, share_within=0.5, max_steps=255)
 
 
 def test_arrows_pass_on_equal_logits() -> None:

@@ -35,7 +35,7 @@ from export.lowering import lower
 from export.to_tflite import to_tflite
 from kws.errors import KwsError
 from quantize.affine import Affine
-from quantize.runtimes import Int8Runtime, OnnxRuntime, TfliteReferenceRuntime, TflmRuntime
+from quantize.runtimes import IntegerRuntime, OnnxRuntime, TfliteReferenceRuntime, TflmRuntime
 
 # The share of outputs that must be equal. MEAN rounds twice on sums too small for that, averages of few values tie.
 EQUAL_SHARE = {"Mean": 0.6, "AveragePool2D": 0.9}
@@ -114,7 +114,7 @@ CASES: list[Case] = [
 
 
 def steps_apart(
-    model: onnx.ModelProto, runtime: Int8Runtime, features: npt.NDArray[np.float32]
+    model: onnx.ModelProto, runtime: IntegerRuntime, features: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.int_]:
     """int8 steps between the QDQ graph under onnxruntime (in NHWC) and `runtime`; both must have something to say."""
     expected = np.moveaxis(runtime.output.quantize(OnnxRuntime(model.SerializeToString())(features)), 1, -1)

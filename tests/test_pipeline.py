@@ -13,7 +13,7 @@ import torch
 from conftest import PATH_KEYWORDS, Kws, write_tones
 from toolchains import host_program, run_program
 
-from export.build import prove
+from export.build import ModelFiles, prove
 from export.from_checkpoint import checkpoint_source
 from kws.checkpoint import load_checkpoint
 from kws.config import FeatureConfig, from_dict
@@ -128,9 +128,9 @@ def test_a_wrong_scale_in_the_device_model_fails_the_proof(
     features = features_of_clips(dataset.evaluation_clips("validation").pcm, checkpoint.features)
     source = checkpoint_source(checkpoint, trained_run / "checkpoint.pt", features, features)
     prepared = onnx.load(built / "model.prepared.onnx")
-    prove(source, prepared, built)
+    prove(source, prepared, built, ModelFiles("int8"))
     with pytest.raises(KwsError, match="QDQ ONNX -> TFLM"):
-        prove(source, prepared, folder)
+        prove(source, prepared, folder, ModelFiles("int8"))
 
 
 def test_the_qdq_graph_and_the_device_answer_real_clips_alike_and_not_always_the_same(

@@ -15,10 +15,10 @@ from onnx import helper, numpy_helper
 
 from kws.errors import KwsError
 from kws.metrics import agreement, sqnr_db
-from quantize.affine import Affine
+from quantize.affine import PROBABILITY_AFFINES, Affine
 from quantize.calibration import Range, calibrate
 from quantize.fit import fit_stacked_rows
-from quantize.qdq import BIAS_LIMIT, PROBABILITY_AFFINE, activation_affines, quantize_model, weight_scales
+from quantize.qdq import BIAS_LIMIT, activation_affines, quantize_model, weight_scales
 from quantize.rewrites import rewrite
 
 Array = npt.NDArray[Any]
@@ -101,7 +101,7 @@ def test_ds_cnn_with_pool_gemm_and_softmax() -> None:
     unseen = clips_for(model, count=32, seed=1)
     assert sqnr_db(run(model, unseen), run(int8_model, unseen)) > 20.0
     found = constants(int8_model)
-    assert Affine(found["y/scale"], int(found["y/zero_point"])) == PROBABILITY_AFFINE
+    assert Affine(found["y/scale"], int(found["y/zero_point"])) == PROBABILITY_AFFINES["int8"]
     assert len(found["g/weight/scale"]) == 3
     pooled = [node for node in int8_model.graph.node if node.op_type in ("AveragePool", "Reshape")]
     assert len(pooled) == 2
@@ -233,7 +233,7 @@ def test_concatenation_of_fixed_and_free_scales_is_refused_but_of_fixed_ones_is_
 
     assert (
         activation_affines(model("Sigmoid"), calibrate(model("Sigmoid"), clips_for(model("Sigmoid"))))["y"]
-        == PROBABILITY_AFFINE
+        == PROBABILITY_AFFINES["int8"]
     )
     with pytest.raises(KwsError, match="'s', 't' share one scale"):
         quantized(model("Relu"), clips_for(model("Relu")))
