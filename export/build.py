@@ -21,6 +21,7 @@ from quantize.compare import Check, check_device, check_export, check_kernels, c
 from quantize.device_rounding import round_as_device
 from quantize.equalization import equalize
 from quantize.fit import fit_stacked_rows
+from quantize.hard_swish import expand_hard_swish
 from quantize.input_layout import InputLayout
 from quantize.options import QuantizeOptions
 from quantize.qdq import quantize_model
@@ -80,7 +81,7 @@ def build(source: Source, out: Path, options: QuantizeOptions) -> Path:
         float_model = source.export(folder / FLOAT_ONNX)
         progress(1, STAGES)
         note(f"Calibrating on {len(source.calibration)} clips.")
-        prepared = prepare(float_model, source.calibration)
+        prepared = prepare(float_model, source.calibration, options)
         (folder / PREPARED_ONNX).write_bytes(prepared.SerializeToString(deterministic=True))
         qdq = quantize_model(prepared, calibrate(prepared, source.calibration), options.activations)
         progress(2, STAGES)
@@ -104,11 +105,12 @@ def build(source: Source, out: Path, options: QuantizeOptions) -> Path:
     return out
 
 
-def prepare(float_model: onnx.ModelProto, calibration: FloatArray) -> onnx.ModelProto:
+def prepare(float_model: onnx.ModelProto, calibration: FloatArray, options: QuantizeOptions) -> onnx.ModelProto:
     """The same function with the tensors that the device will have, their channels in like ranges on `calibration`."""
     rewritten = rewrite(float_model)
     equalized = equalize(rewritten, min_max(activations(rewritten, calibration)))
-    return fit_stacked_rows(equalized, calibration)
+    fitted = fit_stacked_rows(equalized, calibration)
+    return expand_hard_swish(fitted) if options.activations == "int16" else fitted
 
 
 def prove(

@@ -83,7 +83,8 @@ def _summary_table(found: Inspection) -> Table:
     table.add_row("ops", f"{len(found.ops)}")
     table.add_row("MACs", f"{found.macs:,}")
     for name, core in (("M4", "cortex_m4"), ("M55", "cortex_m55")):
-        table.add_row(f"instructions on Cortex-{name}, estimated", f"{found.instructions[core]:,}")
+        instructions = found.instructions[core]
+        table.add_row(f"instructions on Cortex-{name}, estimated", f"{instructions:,}" if instructions else "?")
     table.add_row("  of them outside the measured shapes", f"{found.extrapolated_share:.1%}")
     if found.unmeasured_ops:
         table.add_row("  without ops that were never measured", f"{found.unmeasured_ops}")

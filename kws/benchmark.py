@@ -125,7 +125,8 @@ def _summary_table(result: Benchmark) -> Table:
     table.add_row("model", "", f"{result.model_bytes:,} bytes")
     table.add_row("arena", "", f"{result.arena_bytes:,} bytes")
     for core, name in (("cortex_m4", "Cortex-M4"), ("cortex_m55", "Cortex-M55")):
-        table.add_row(f"instructions, {name}, estimated", "", f"{result.estimated_instructions[core]:,}")
+        instructions = result.estimated_instructions[core]
+        table.add_row(f"instructions, {name}, estimated", "", f"{instructions:,}" if instructions else "?")
     unmeasured = result.estimated_instructions["unmeasured_ops"]
     if unmeasured:
         table.add_row("  without ops that were never measured", "", f"{unmeasured:,}")

@@ -19,7 +19,7 @@ from onnx import helper
 from toolchains import ARM, HOST, Toolchain, compile_object
 from torch import nn
 
-from export.build import MODEL_FILES
+from export.build import ModelFiles, prepare
 from export.from_onnx import build_onnx
 from export.headers import render_firmware
 from export.lowering import lower
@@ -30,7 +30,7 @@ from kws.errors import KwsError
 from kws.metrics import sqnr_db
 from kws.model import BCResNet
 from quantize.calibration import calibrate
-from quantize.compare import max_abs_difference
+from quantize.compare import check_device, max_abs_difference, require
 from quantize.device_rounding import round_as_device
 from quantize.given_model import read_onnx
 from quantize.input_layout import InputLayout
@@ -106,6 +106,21 @@ def test_every_tensor_of_a_network_is_on_the_device_what_the_qdq_graph_says(
         # A tie that float32 decides otherwise is carried on.
         assert steps.max() <= 2, output
         assert np.count_nonzero(steps) <= max(3, steps.size // 1000), output
+
+
+@pytest.mark.parametrize("name", ["DS-CNN", "TC-ResNet with hard-swish", "gates"])
+def test_a_network_in_int16_answers_as_the_qdq_graph_and_almost_as_float(name: str, tmp_path: Path) -> None:
+    shape = NETWORKS[name][1]
+    unseen = inputs(shape, 12, seed=1)
+    export(name, "dynamo", tmp_path / "model.onnx")
+    given = read_onnx(tmp_path / "model.onnx")
+    prepared = prepare(given.model, inputs(shape, 40), QuantizeOptions(activations="int16"))
+    qdq = quantize_model(prepared, calibrate(prepared, inputs(shape, 40)), "int16")
+    device = TflmRuntime(to_tflite(lower(qdq)))
+    answers = device(InputLayout.of(qdq)(unseen))
+    assert answers.dtype == np.int16
+    require(check_device(device.output.quantize(run(round_as_device(qdq), unseen)), answers))
+    assert sqnr_db(run(given.as_given, unseen), device.output.dequantize(answers)) > 30.0
 
 
 def node_differences(qdq: onnx.ModelProto, clips: np.ndarray) -> dict[str, np.ndarray]:
@@ -222,7 +237,7 @@ def test_the_whole_path_of_a_one_dimensional_network(tmp_path: Path, kws: Kws) -
     np.save(tmp_path / "y.npy", float_logits.argmax(axis=1))
     build = tmp_path / "build"
     kws("quantize", tmp_path / "matchbox.onnx", "--calibration", tmp_path / "x.npy", "--out", build)
-    assert {path.name for path in build.iterdir()} == {"manifest.json", *MODEL_FILES}
+    assert {path.name for path in build.iterdir()} == {"manifest.json", *ModelFiles("int8").all}
     manifest = json.loads((build / "manifest.json").read_text())
     assert manifest["labels"] == [f"class_{index}" for index in range(6)]
     assert all(check["passed"] for check in manifest["checks"])
