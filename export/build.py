@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,9 @@ from quantize.hard_swish import expand_hard_swish
 from quantize.input_layout import InputLayout
 from quantize.options import QuantizeOptions
 from quantize.qdq import quantize_model
+from quantize.reference import ReferenceProcess, reference_process
 from quantize.rewrites import rewrite
-from quantize.runtimes import OnnxRuntime, TfliteReferenceRuntime, TflmRuntime
+from quantize.runtimes import OnnxRuntime, TflmRuntime
 
 FLOAT_ONNX = "model.onnx"
 PREPARED_ONNX = "model.prepared.onnx"
@@ -77,7 +79,8 @@ def build(source: Source, out: Path, options: QuantizeOptions) -> Path:
     model cannot be converted or an arrow is past its tolerance.
     """
     files = ModelFiles(options.activations)
-    with atomic_folder(out) as folder, bar("Quantizing") as progress:
+    started = time.monotonic()
+    with atomic_folder(out) as folder, reference_process() as reference, bar("Quantizing") as progress:
         float_model = source.export(folder / FLOAT_ONNX)
         progress(1, STAGES)
         note(f"Calibrating on {len(source.calibration)} clips.")
@@ -89,7 +92,8 @@ def build(source: Source, out: Path, options: QuantizeOptions) -> Path:
         (folder / files.tflite).write_bytes(to_tflite(graph))
         (folder / files.qdq_onnx).write_bytes(round_as_device(qdq).SerializeToString(deterministic=True))
         progress(3, STAGES)
-        checks, device = prove(source, prepared, folder, files)
+        converted = time.monotonic()
+        checks, device = prove(source, prepared, folder, files, reference)
         fields = {
             **source.fields,
             "input": _io(device.input_shape, device.input),
@@ -102,6 +106,7 @@ def build(source: Source, out: Path, options: QuantizeOptions) -> Path:
         }
         write_manifest(folder, fields, files.all)
         progress(STAGES, STAGES)
+        note(f"Converted in {converted - started:.1f} s, proven in {time.monotonic() - converted:.1f} s.")
     return out
 
 
@@ -114,18 +119,19 @@ def prepare(float_model: onnx.ModelProto, calibration: FloatArray, options: Quan
 
 
 def prove(
-    source: Source, prepared: onnx.ModelProto, folder: Path, files: ModelFiles
+    source: Source, prepared: onnx.ModelProto, folder: Path, files: ModelFiles, reference: ReferenceProcess
 ) -> tuple[list[Check], TflmRuntime]:
     """Run every arrow on `source.proof`, say what was found, and raise KwsError at the first past its tolerance."""
     features = source.proof
+    images = InputLayout.of(prepared)(features)
+    reference.ask((folder / files.tflite).read_bytes(), images)
     onnx_logits = OnnxRuntime(folder / FLOAT_ONNX)(features)
     checks = check_export(source.answer(features), onnx_logits, source.origin)
     checks += check_rewrite(onnx_logits, OnnxRuntime(folder / PREPARED_ONNX)(features))
-    images = InputLayout.of(prepared)(features)
     device = TflmRuntime(folder / files.tflite)
     device_logits = device(images)
     checks += check_device(device.output.quantize(OnnxRuntime(folder / files.qdq_onnx)(features)), device_logits)
-    checks += check_kernels(TfliteReferenceRuntime(folder / files.tflite)(images), device_logits)
+    checks += check_kernels(reference.logits(), device_logits)
     for check in checks:
         note(check.sentence)
     require(checks)

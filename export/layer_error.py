@@ -70,7 +70,9 @@ def layer_sqnr_db(
     images = InputLayout.of(prepared)(features)
     device = TflmRuntime(model, keep_tensors=True)
     found: dict[int, _Noise] = {}
-    for number, values in enumerate(track(activations(prepared, features), "Comparing layers", len(features))):
+    for number, values in enumerate(
+        track(activations(prepared, features, at_once=1), "Comparing layers", len(features))
+    ):
         device(images[number : number + 1])
         for index, name in name_of.items():
             if name in values:

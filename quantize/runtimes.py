@@ -138,9 +138,8 @@ class TfliteReferenceRuntime(IntegerRuntime):
     def __init__(self, source: Source) -> None:
         """`source` is a path or the model itself. Raises KwsError if TensorFlow Lite cannot prepare it."""
         model = _read(source)
+        tf = load_tensorflow()
         with _silence():
-            import tensorflow as tf
-
             resolver = tf.lite.experimental.OpResolverType.BUILTIN_REF
             try:
                 self._interpreter = tf.lite.Interpreter(
@@ -161,6 +160,14 @@ class TfliteReferenceRuntime(IntegerRuntime):
         self._interpreter.invoke()
         output: npt.NDArray[Any] = self._interpreter.get_tensor(self._output_index)
         return output
+
+
+def load_tensorflow() -> Any:
+    """The module, imported without a word; it takes seconds."""
+    with _silence():
+        import tensorflow
+
+    return tensorflow
 
 
 def _affine(details: dict[str, Any], name: str) -> Affine:

@@ -20,6 +20,7 @@ from kws.config import FeatureConfig, from_dict
 from kws.dataset import load_dataset_for
 from kws.errors import KwsError
 from kws.features import features_of_clips
+from quantize.reference import reference_process
 from quantize.runtimes import OnnxRuntime, TflmRuntime
 
 pytestmark = pytest.mark.slow
@@ -128,9 +129,10 @@ def test_a_wrong_scale_in_the_device_model_fails_the_proof(
     features = features_of_clips(dataset.evaluation_clips("validation").pcm, checkpoint.features)
     source = checkpoint_source(checkpoint, trained_run / "checkpoint.pt", features, features)
     prepared = onnx.load(built / "model.prepared.onnx")
-    prove(source, prepared, built, ModelFiles("int8"))
-    with pytest.raises(KwsError, match="QDQ ONNX -> TFLM"):
-        prove(source, prepared, folder, ModelFiles("int8"))
+    with reference_process() as reference:
+        prove(source, prepared, built, ModelFiles("int8"), reference)
+    with reference_process() as reference, pytest.raises(KwsError, match="QDQ ONNX -> TFLM"):
+        prove(source, prepared, folder, ModelFiles("int8"), reference)
 
 
 def test_the_qdq_graph_and_the_device_answer_real_clips_alike_and_not_always_the_same(
