@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +24,7 @@ from torch import nn
 from export.build import ModelFiles, prepare
 from export.from_onnx import build_onnx
 from export.headers import render_firmware
+from export.inspection import inspect_model
 from export.lowering import lower
 from export.to_onnx import to_onnx
 from export.to_tflite import to_tflite
@@ -227,6 +230,65 @@ def test_a_model_in_the_manner_of_tf2onnx_is_built_with_its_labels(tmp_path: Pat
     logits = OnnxRuntime(out / "model.int8.onnx")(clip)
     probabilities = run(model, clip)
     assert np.abs(np.exp(logits) / np.exp(logits).sum() - probabilities).max() < 0.1
+
+
+CONVERSION = """
+import sys
+from pathlib import Path
+from torch import nn
+from export.from_checkpoint import build_checkpoint
+from export.to_onnx import to_onnx
+from kws.cli import main
+folder = Path(sys.argv[1])
+to_onnx(nn.Linear(2, 2), (1, 2), folder / "linear.onnx")
+paths = [str(folder / name) for name in ("gates.onnx", "x.npy", "build")]
+code = main(["quantize", paths[0], "--calibration", paths[1], "--out", paths[2], "--activations", "int16"])
+print(code, "tensorflow" in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def int16_conversion(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder with gates.onnx, x.npy, y.npy and build/, and what its conversion to int16 said in one process."""
+    folder = tmp_path_factory.mktemp("int16")
+    export("gates", "dynamo", folder / "gates.onnx")
+    np.save(folder / "x.npy", inputs((BANDS, FRAMES), 40))
+    np.save(folder / "y.npy", OnnxRuntime(folder / "gates.onnx")(inputs((BANDS, FRAMES), 40)).argmax(axis=1))
+    command = [sys.executable, "-c", CONVERSION, str(folder)]
+    return folder, subprocess.run(command, capture_output=True, text=True, check=True)
+
+
+@pytest.mark.slow
+def test_converting_and_proving_imports_no_tensorflow(
+    int16_conversion: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    assert int16_conversion[1].stdout.splitlines()[-1] == "0 False"
+    assert "TFLite reference -> TFLM" in int16_conversion[1].stderr
+
+
+@pytest.mark.slow
+def test_the_whole_path_in_int16(
+    int16_conversion: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, kws: Kws
+) -> None:
+    folder = int16_conversion[0]
+    build = folder / "build"
+    assert {path.name for path in build.iterdir()} == {"manifest.json", *ModelFiles("int16").all}
+    manifest = json.loads((build / "manifest.json").read_text())
+    assert manifest["options"]["activations"] == manifest["input"]["dtype"] == manifest["output"]["dtype"] == "int16"
+    assert all(check["passed"] for check in manifest["checks"])
+    tests = ("--inputs", folder / "x.npy", "--targets", folder / "y.npy")
+    printed = kws("benchmark", build, *tests, "--out", tmp_path).stdout
+    report = json.loads((tmp_path / "benchmark.json").read_text())
+    assert report["accuracy"]["float"] == 1.0
+    assert report["accuracy"]["int16"] == report["agreement"] >= 0.95
+    assert report["sqnr_db"] > 30
+    assert report["estimated_instructions"]["unmeasured_ops"] > 5
+    assert "int16 recall" in printed
+    kws("headers", build / "model.int16.tflite", "--out", tmp_path / "firmware")
+    assert "typedef int16_t KwsInteger;" in (tmp_path / "firmware/generated/model_params.h").read_text()
+    found = inspect_model(build / "model.int16.tflite")
+    assert found.macs > 10_000
+    assert found.bytes.weights > 1000
 
 
 @pytest.mark.slow
