@@ -36,6 +36,7 @@ class ReferenceProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
+                cwd=folder,  # A folder of the user's could hold modules of the same names.
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             )
 
