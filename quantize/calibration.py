@@ -5,7 +5,7 @@ A method is a function of `activations`, which yields every tensor of some clips
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,10 +62,11 @@ def calibrate(model: onnx.ModelProto, features: FloatArray) -> dict[str, Range]:
 
 
 def activations(
-    model: onnx.ModelProto, features: FloatArray, at_once: int = CLIPS_AT_ONCE
+    model: onnx.ModelProto, features: FloatArray, at_once: int = CLIPS_AT_ONCE, only: Collection[str] | None = None
 ) -> Iterator[dict[str, FloatArray]]:
     """The input and all node outputs of `model`, `at_once` clips of `features` at a time, joined along axis 0.
 
+    With `only`, the input and those tensors alone.
     The arrays are written anew for the next clips: copy what is to last.
     """
     _require_finite_weights(model)
@@ -74,7 +75,7 @@ def activations(
         raise KwsError(
             f"The calibration set has shape {features.shape}; give at least one clip of shape {shape[1:]} (float32)."
         )
-    session, shapes = _session(model)
+    session, shapes = _session(model, only)
     joined = {tensor: np.zeros((at_once * rows, *rest), np.float32) for tensor, (rows, *rest) in shapes.items()}
     bindings = [_binding(session, name, joined, shapes, index) for index in range(at_once)]
     for start in range(0, len(features), at_once):
@@ -237,7 +238,7 @@ def _require_finite(tensor: str, clips: FloatArray, first: int) -> None:
     )
 
 
-def _session(model: onnx.ModelProto) -> tuple[Any, dict[str, tuple[int, ...]]]:
+def _session(model: onnx.ModelProto, only: Collection[str] | None) -> tuple[Any, dict[str, tuple[int, ...]]]:
     """An onnxruntime session for `model` that also puts out all its float activations; their shapes and the input's."""
     import onnxruntime
 
@@ -248,7 +249,8 @@ def _session(model: onnx.ModelProto) -> tuple[Any, dict[str, tuple[int, ...]]]:
         if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     }
     del probe.graph.output[:]
-    outputs = [name for node in model.graph.node for name in node.output if name in float_values]
+    wanted = float_values if only is None else float_values.keys() & only
+    outputs = [name for node in model.graph.node for name in node.output if name in wanted]
     probe.graph.output.extend(float_values[name] for name in outputs)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
