@@ -18,11 +18,6 @@ LARGEST_ARENA_BYTES = 32 << 20
 # Small models have few nodes to make up for it, hence a margin that does not shrink with the model.
 ARENA_MARGIN_BYTES = 4096
 
-# What a 32-bit target saves: half of TFLM's 24 bytes a tensor; half of its 64 bytes a node and, fitted to five
-# BC-ResNet models measured on Cortex-M4 (within 1.3 % each), 10 bytes of what kernels keep for it.
-TENSOR_BYTES_SAVED = 12
-NODE_BYTES_SAVED = 42
-
 _PROBE = Path(__file__).with_name("arena_probe.py")
 _PROBE_SECONDS = 60
 _GROWTH = 1.03
@@ -46,14 +41,6 @@ def measure_arena_bytes(model: bytes, source: str = "the model") -> int:
     while arena_bytes < LARGEST_ARENA_BYTES and _probe(model, arena_bytes) is None:
         arena_bytes = _aligned(int(arena_bytes * _GROWTH))
     return arena_bytes
-
-
-def estimate_32_bit_arena_bytes(measured_bytes: int, nodes: int, tensors: int) -> int:
-    """What TFLM on Cortex-M4 will report for a model of so many nodes and tensors that takes `measured_bytes` here.
-
-    Cortex-M55 can need more: 2.4 kB of scratch buffers for one of the five models, 4.5 kB for the MLPerf Tiny DS-CNN.
-    """
-    return _aligned(measured_bytes - NODE_BYTES_SAVED * nodes - TENSOR_BYTES_SAVED * tensors)
 
 
 def firmware_arena_bytes(measured_bytes: int) -> int:

@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from export.cost_kernels import CORES, Kernel, OpShape, Pair, Shape, kernel_of, limits_of
+from export.cost_kernels import CORES, Kernel, kernel_of, limits_of
 from export.cost_model import COEFFICIENTS
+from export.op_shape import OpShape, Pair, Shape
 from kws.artifact import write_json
 
 OP_COSTS = COEFFICIENTS.with_name("op_costs.csv")
 SIGNIFICANT_DIGITS = 6
-# One measurement of RESHAPE cannot tell the call from the bytes; both kinds copy with memcpy.
-FITTED_TOGETHER = {"RESHAPE": "CONCATENATION"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,33 +45,26 @@ def fit(measurements: Sequence[Measurement]) -> dict[str, dict[str, Any]]:
 
 
 def _fit_core(measurements: Sequence[Measurement], core: str) -> dict[str, Any]:
-    families: dict[str, list[tuple[Kernel, Measurement]]] = {}
+    members: dict[str, list[tuple[Kernel, Measurement]]] = {}
     for measurement in measurements:
         kernel = kernel_of(measurement.op, core)
         assert kernel is not None, f"{measurement.op.kind} has no formula"
-        families.setdefault(FITTED_TOGETHER.get(kernel.name, kernel.name), []).append((kernel, measurement))
-    return {name: entry for members in families.values() for name, entry in _fit_family(members, core).items()}
+        members.setdefault(kernel.name, []).append((kernel, measurement))
+    return {name: _fit_kernel(found, core) for name, found in members.items()}
 
 
-def _fit_family(members: Sequence[tuple[Kernel, Measurement]], core: str) -> dict[str, Any]:
-    quantities = [kernel.quantities(measurement.op) for kernel, measurement in members]
-    names = list(dict.fromkeys(name for row in quantities for name in row))
+def _fit_kernel(members: Sequence[tuple[Kernel, Measurement]], core: str) -> dict[str, Any]:
+    rows = [kernel.quantities(measurement.op) for kernel, measurement in members]
     measured = np.array([measurement.instructions[core] for _, measurement in members], np.float64)
-    relative = np.array([[row.get(name, 0.0) for name in names] for row in quantities]) / measured[:, np.newaxis]
+    relative = np.array([list(row.values()) for row in rows]) / measured[:, np.newaxis]
     solution = np.linalg.lstsq(relative, np.ones(len(members)), rcond=None)[0]
-    coefficients = {name: _rounded(value) for name, value in zip(names, solution, strict=True)}
     errors = relative @ solution - 1
-    found = {}
-    for name in dict.fromkeys(kernel.name for kernel, _ in members):
-        rows = [index for index, (kernel, _) in enumerate(members) if kernel.name == name]
-        used = dict.fromkeys(quantity for index in rows for quantity in quantities[index])
-        found[name] = {
-            "coefficients": {quantity: coefficients[quantity] for quantity in used},
-            "ranges": _ranges([members[index][1].op for index in rows]),
-            "measurements": len(rows),
-            "worst_error": round(float(np.abs(errors[rows]).max()), 4),
-        }
-    return found
+    return {
+        "coefficients": {name: _rounded(value) for name, value in zip(rows[0], solution, strict=True)},
+        "ranges": _ranges([measurement.op for _, measurement in members]),
+        "measurements": len(members),
+        "worst_error": round(float(np.abs(errors).max()), 4),
+    }
 
 
 def _ranges(ops: Sequence[OpShape]) -> dict[str, list[int]]:
@@ -98,6 +90,7 @@ def op_of_row(row: Mapping[str, str]) -> OpShape:
         dilation=_pair(row["dilation"]),
         same_padding=row["padding"] == "SAME",
         groups=int(row.get("groups") or 1),
+        dtype=row.get("dtype") or "int8",
     )
 
 

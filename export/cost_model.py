@@ -1,4 +1,4 @@
-"""How many instructions an int8 op takes under TFLM with CMSIS-NN, predicted for Cortex-M4 and Cortex-M55.
+"""How many instructions a quantized op takes under TFLM with CMSIS-NN, predicted for Cortex-M4 and Cortex-M55.
 
 Each kernel has a formula: quantities that its loops run over, times coefficients in `costs/coefficients.json`.
 `export.cost_fit` fits them to `costs/op_costs.csv`: instructions counted on emulated boards (mps2-an386, mps3-an547;
@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from export.cost_kernels import CORES, Kernel, OpShape, Pair, Shape, kernel_of, limits_of
+from export.cost_kernels import BINARY, CORES, Kernel, kernel_of, limits_of
+from export.op_shape import OpShape, Pair, Shape
 from export.tflite_reader import NO_TENSOR, OpFacts, TensorFacts, TfliteFacts, WindowFacts
 
 MAX_RANK = 4
+_DTYPES = {"INT8": "int8", "INT16": "int16", "INT32": "int32"}
 COEFFICIENTS = Path(__file__).with_name("costs") / "coefficients.json"
 Fitted = Mapping[str, Mapping[str, Any]]
 """By kernel name: "coefficients" by quantity, and "ranges" (lowest, highest measured) by limit."""
@@ -48,11 +50,7 @@ class ModelEstimate:
 def estimate_ops(facts: TfliteFacts) -> list[Estimate]:
     """One estimate for each op of the model, in order."""
     shapes = [op_shape(op, facts.tensors) for op in facts.operators]
-    are_int8 = [facts.tensors[op.outputs[0]].dtype == "INT8" for op in facts.operators]
-    return [
-        estimate(shape) if is_int8 and shape is not None else UNMEASURED
-        for is_int8, shape in zip(are_int8, shapes, strict=True)
-    ]
+    return [UNMEASURED if shape is None else estimate(shape) for shape in shapes]
 
 
 def total(estimates: Sequence[Estimate]) -> ModelEstimate:
@@ -64,13 +62,13 @@ def total(estimates: Sequence[Estimate]) -> ModelEstimate:
 
 
 def op_shape(op: OpFacts, tensors: Sequence[TensorFacts]) -> OpShape | None:
-    """`op` as the formulas see it; None if it is not int8 or int16, or not of the form that TFLM's kernels take."""
+    """`op` as the formulas see it; None if its tensors are not of the types or form that TFLM's kernels take."""
     present = [tensors[index] for index in op.inputs if index != NO_TENSOR]
-    dtype = tensors[op.outputs[0]].dtype
-    if not present or dtype not in ("INT8", "INT16") or present[0].dtype != dtype:
+    if not present or tensors[op.outputs[0]].dtype not in _DTYPES or present[0].dtype not in _DTYPES:
         return None
+    dtype = " ".join(dict.fromkeys((_DTYPES[present[0].dtype], _DTYPES[tensors[op.outputs[0]].dtype])))
     output, window = tensors[op.outputs[0]].shape, op.window
-    operands = present if op.name == "CONCATENATION" else present[:2] if op.name in ("ADD", "MUL") else present[:1]
+    operands = present if op.name == "CONCATENATION" else present[:2] if op.name in BINARY else present[:1]
     shapes = tuple(tensor.shape for tensor in operands)
     if any(not 1 <= len(shape) <= MAX_RANK for shape in (output, *shapes)):
         return None
@@ -79,10 +77,12 @@ def op_shape(op: OpFacts, tensors: Sequence[TensorFacts]) -> OpShape | None:
     if op.name == "FULLY_CONNECTED" and len(present) > 1 and present[1].shape:
         shapes = (present[1].shape[-1:],)
     if window is None:
-        return OpShape(kind=op.name, inputs=shapes, output=output)
+        return OpShape(kind=op.name, inputs=shapes, output=output, dtype=dtype)
     if window.size is None:
-        return _convolution_shape(op.name, window, present, output)
-    return _windowed_shape(op.name, window, shapes, output, window.size)
+        found = _convolution_shape(op.name, window, present, output)
+    else:
+        found = _windowed_shape(op.name, window, shapes, output, window.size)
+    return None if found is None else replace(found, dtype=dtype)
 
 
 def estimate(op: OpShape) -> Estimate:

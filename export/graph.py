@@ -21,6 +21,10 @@ Pair = tuple[int, int]
 """(along H, along W)."""
 
 
+PLAIN_NUMBERS = Affine(1.0, 0)
+"""Of int32 tensors that count: no quantization is written for them."""
+
+
 class Padding(Enum):
     """VALID pads nothing; SAME pads with the zero point so that output = ceil(input / stride), more at the end."""
 
@@ -41,7 +45,7 @@ class Tensor:
     """An activation (`data` is None) or a constant.
 
     `shape` is NHWC or (N, C); int8 and int16 tensors have an `affine`, a bias (int32 beside int8, int64 beside int16)
-    has the product of its input's and its weights' scales.
+    has the product of its input's and its weights' scales, other int32 tensors are plain numbers.
     """
 
     name: str
@@ -85,7 +89,7 @@ class FullyConnected:
 
 @dataclass(frozen=True, kw_only=True)
 class Add:
-    """Inputs: two tensors of equal rank, broadcast against each other; either may be constant."""
+    """Inputs: two tensors of equal rank and dtype, broadcast against each other; either may be constant."""
 
     activation: Activation
 
@@ -110,6 +114,16 @@ class Logistic:
 @dataclass(frozen=True)
 class HardSwish:
     """x * clip(x + 3, 0, 6) / 6 of int8, with a requantization; `quantize.hard_swish` has the kernel's arithmetic."""
+
+
+@dataclass(frozen=True)
+class Cast:
+    """int8 -> int32: the stored numbers as they are."""
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Inputs: a table (entries,) and int32 places in it; the output has the shape of the places, the table's affine."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +158,13 @@ class Reshape:
     """Input and output share an affine."""
 
     shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transpose:
+    """Axis i of the output is axis `order[i]` of the input; input and output share an affine."""
+
+    order: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,11 +204,14 @@ Attributes = (
     | Relu
     | Logistic
     | HardSwish
+    | Cast
+    | Gather
     | Softmax
     | Slice
     | Concatenation
     | Pad
     | Reshape
+    | Transpose
     | Mean
     | AveragePool2D
     | MaxPool2D

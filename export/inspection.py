@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from export.arena import estimate_32_bit_arena_bytes, measure_arena_bytes
+from export.arena import measure_arena_bytes
+from export.arena_32_bit import arena_on
 from export.cost_model import Estimate, ModelEstimate, estimate_ops, op_shape, total
 from export.flatbuffer import Span, covered_bytes
 from export.tflite_reader import NO_TENSOR, OpFacts, TfliteFacts, parse_tflite, read_tflite_bytes
@@ -60,7 +61,8 @@ class FileBytes:
 class Inspection:
     """`instructions` by core, without `unmeasured_ops`; `extrapolated_share` (0..1) of those on Cortex-M4.
 
-    `arena_bytes` is TFLM's own figure on this 64-bit host, `arena_32_bit_bytes` an estimate for Cortex-M4.
+    `arena_bytes` is TFLM's own figure on this 64-bit host, `arena_32_bit_bytes` and `arena_m55_bytes` what
+    it needs on Cortex-M4 and Cortex-M55, computed.
     `compared_clips` is 0 without a comparison.
     """
 
@@ -73,6 +75,7 @@ class Inspection:
     bytes: FileBytes
     arena_bytes: int
     arena_32_bit_bytes: int
+    arena_m55_bytes: int
     compared_clips: int
 
     def as_json(self) -> dict[str, Any]:
@@ -104,7 +107,8 @@ def inspect_model(model: Path, *, float_onnx: Path | None = None, data: Path | N
         macs=sum(op.macs for op in ops),
         bytes=_file_bytes(facts, len(content)),
         arena_bytes=arena_bytes,
-        arena_32_bit_bytes=estimate_32_bit_arena_bytes(arena_bytes, len(facts.operators), len(facts.tensors)),
+        arena_32_bit_bytes=arena_on("cortex_m4", facts).needed,
+        arena_m55_bytes=arena_on("cortex_m55", facts).needed,
         compared_clips=clips,
     )
 

@@ -92,7 +92,8 @@ def _summary_table(found: Inspection) -> Table:
     for part in ("weights", "biases", "quantization", "structure"):
         table.add_row(f"  {part}", f"{getattr(sizes, part):,} bytes")
     table.add_row("arena on this 64-bit host, measured", f"{found.arena_bytes:,} bytes")
-    table.add_row("arena on a 32-bit target, estimated", f"{found.arena_32_bit_bytes:,} bytes")
+    table.add_row("arena on Cortex-M4, computed", f"{found.arena_32_bit_bytes:,} bytes")
+    table.add_row("arena on Cortex-M55, computed", f"{found.arena_m55_bytes:,} bytes")
     return table
 
 

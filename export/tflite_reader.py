@@ -45,6 +45,15 @@ class TensorFacts:
     data: Span | None
     quantization: tuple[Span, ...]
 
+    @property
+    def size_bytes(self) -> int:
+        return math.prod(self.shape) * _DTYPE_BYTES.get(self.dtype, max(_DTYPE_BYTES.values()))
+
+    @property
+    def scales(self) -> int:
+        """0 without quantization, 1 per tensor, more per channel."""
+        return self.quantization[1][1] // 4 if self.quantization else 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class WindowFacts:

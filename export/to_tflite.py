@@ -17,14 +17,17 @@ import numpy.typing as npt
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
 from export.graph import (
+    PLAIN_NUMBERS,
     Activation,
     Add,
     Attributes,
     AveragePool2D,
+    Cast,
     Concatenation,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
+    Gather,
     Graph,
     HardSwish,
     Logistic,
@@ -39,6 +42,7 @@ from export.graph import (
     Slice,
     Softmax,
     Tensor,
+    Transpose,
 )
 from kws import __version__
 from quantize.affine import Affine, StepType
@@ -65,10 +69,12 @@ _TENSOR_TYPE = {
 _VERSIONS: dict[str, dict[StepType, int]] = {
     "ADD": {"int8": 2, "int16": 3},
     "AVERAGE_POOL_2D": {"int8": 2, "int16": 3},
+    "CAST": {"int8": 1},
     "CONCATENATION": {"int8": 2, "int16": 3},
     "CONV_2D": {"int8": 3, "int16": 4},
     "DEPTHWISE_CONV_2D": {"int8": 3, "int16": 5},
     "FULLY_CONNECTED": {"int8": 4, "int16": 7},
+    "GATHER": {"int8": 2},
     "HARD_SWISH": {"int8": 1},
     "LOGISTIC": {"int8": 2, "int16": 3},
     "MAX_POOL_2D": {"int8": 2, "int16": 3},
@@ -79,6 +85,7 @@ _VERSIONS: dict[str, dict[StepType, int]] = {
     "RESHAPE": {"int8": 1, "int16": 1},
     "SLICE": {"int8": 2, "int16": 4},
     "SOFTMAX": {"int8": 2, "int16": 3},
+    "TRANSPOSE": {"int8": 2, "int16": 5},
 }
 
 
@@ -118,6 +125,11 @@ def _encode(attributes: Attributes, dtype: StepType) -> _Encoding:
             return _Encoding(builtin="LOGISTIC")
         case HardSwish():
             return _Encoding(builtin="HARD_SWISH")
+        case Cast():
+            types = (("InDataType", schema.TensorType.INT8), ("OutDataType", schema.TensorType.INT32))
+            return _Encoding(builtin="CAST", table="Cast", options=types)
+        case Gather():
+            return _Encoding(builtin="GATHER", table="Gather", options=(("Axis", 0),))
         case Softmax():
             return _Encoding(builtin="SOFTMAX", table="Softmax", options=(("Beta", 1.0),))
         case Slice(begin=begin, size=size):
@@ -128,6 +140,8 @@ def _encode(attributes: Attributes, dtype: StepType) -> _Encoding:
             return _Encoding(builtin="PAD", constants=(_int32(paddings),))
         case Reshape(shape=shape):
             return _Encoding(builtin="RESHAPE", constants=(_int32(shape),))
+        case Transpose(order=order):
+            return _Encoding(builtin="TRANSPOSE", constants=(_int32(order),))
         case Mean(axes=axes, keep_dims=keep_dims):
             return _Encoding(
                 builtin="MEAN",
@@ -258,7 +272,7 @@ class _Writer:
             "Buffer": buffer,
             "Type": _TENSOR_TYPE[tensor.dtype],
         }
-        if tensor.name not in self._convolution_biases:
+        if tensor.name not in self._convolution_biases and tensor.affine != PLAIN_NUMBERS:
             fields["Quantization"] = self._quantization(tensor.affine)
         return self._table("Tensor", fields)
 

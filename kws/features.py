@@ -38,8 +38,8 @@ class LogMel(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         frames = samples.unfold(-1, self.config.window_samples, self.config.hop_samples)
         spectrum = torch.fft.rfft(frames * self.window, n=self.config.fft_size)
-        power = spectrum.real.square() + spectrum.imag.square()
-        energy = power @ self.mel_weights
+        real, imaginary = torch.view_as_real(spectrum).square_().unbind(-1)
+        energy = (real + imaginary) @ self.mel_weights
         return torch.log(energy + self.config.log_offset).transpose(-1, -2).contiguous()
 
 

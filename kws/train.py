@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kws import cpu_network
 from kws.artifact import make_folder, write_json
 from kws.audio import to_float
 from kws.augment import Augmenter
@@ -114,9 +115,22 @@ def predict(network: BCResNet, features: Tensor) -> Indices:
     """The winning class of each clip, int64 (n,), in evaluation mode."""
     network.eval()
     with torch.inference_mode():
-        parts = [network(part).argmax(dim=1).cpu() for part in torch.split(features, CLIPS_AT_ONCE)]
+        parts = [_logits(network, part).argmax(dim=1).cpu() for part in torch.split(features, CLIPS_AT_ONCE)]
     winners: Indices = torch.cat(parts).numpy()
     return winners
+
+
+def train_step(network: BCResNet, optimizer: torch.optim.Optimizer, features: Tensor, targets: Tensor) -> Tensor:
+    """One step of the optimizer on one batch; its mean cross-entropy, float32 ()."""
+    loss = torch.nn.functional.cross_entropy(_logits(network, features), targets)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.detach()
+
+
+def _logits(network: BCResNet, features: Tensor) -> Tensor:
+    return cpu_network.forward(network, features) if features.device.type == "cpu" else network(features)
 
 
 def _fit(
@@ -134,11 +148,7 @@ def _fit(
         network.train()
         for step, (inputs, targets) in enumerate(batches.of_epoch(epoch)):
             optimizer.param_groups[0]["lr"] = learning_rate(epoch * batches.per_epoch + step, batches.per_epoch, config)
-            loss = torch.nn.functional.cross_entropy(network(inputs), targets)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            losses.append(loss.detach())
+            losses.append(train_step(network, optimizer, inputs, targets))
         mean_loss = float(torch.stack(losses).mean())
         if not math.isfinite(mean_loss):
             raise KwsError(f"The loss is no longer finite in epoch {epoch + 1}; check the data, or lower the rate.")

@@ -9,7 +9,7 @@ float value, away from zero, makes the one rounding give what the two give.
 
 AVERAGE_POOL_2D takes halves away from zero, counted in int8 without the zero point, where QuantizeLinear takes them to
 the even step; a nudge decides them. HARD_SWISH has an arithmetic of its own; what it answers to each int8 input stands
-in a table.
+in a table. So does x * sigmoid(x) where the device has it as a table, too.
 
 Convolutions and matrix products of int16 add up in int64 and round once, but their multiplier has 15 bits and not 31:
 the mantissa above, rounded. That changes a value by up to 2^-16 of itself, half a step of the largest ones, so the
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,13 +31,15 @@ from onnx import helper, numpy_helper
 from quantize.affine import INT8_MIN, INT16_MAX, Affine
 from quantize.hard_swish import hard_swish_table
 from quantize.ops import WEIGHTED_OPS
+from quantize.tables import swish_table
 
 ACTIVATIONS = frozenset({"Relu", "Clip"})
 
 
 def round_as_device(qdq: onnx.ModelProto) -> onnx.ModelProto:
     """`qdq` with y + sign(y) * half behind each Conv, Gemm, MatMul and Mul, before its ReLU, if any, and a table in
-    place of each HardSwish. Beside int16, a Conv, Gemm or MatMul has y * (rounded multiplier / multiplier) instead.
+    place of each HardSwish and of each x * sigmoid(x) without a quantizer inside. Beside int16, a Conv, Gemm or MatMul
+    has y * (rounded multiplier / multiplier) instead.
 
     `half` is 2^-shift / 2 of an output step, per channel. ADD needs none: it rounds first at 2^-20 of a step, or 2^-15
     of an int16 one.
@@ -55,10 +58,10 @@ def round_as_device(qdq: onnx.ModelProto) -> onnx.ModelProto:
         elif nudge is not None:
             nodes += _with_nudge(node)
             constants += [numpy_helper.from_array(v, f"{node.output[0]}/{name}") for name, v in nudge.items()]
-        elif node.op_type == "HardSwish":
-            nodes += _looked_up(node, graph.quantized(node.input[0]))
-            constants.append(numpy_helper.from_array(graph.answers(node), f"{node.output[0]}/table"))
-        else:
+        elif (lookup := graph.lookup(node)) is not None:
+            nodes += _looked_up(node, graph.quantized(lookup.source))
+            constants.append(numpy_helper.from_array(lookup.answers, f"{node.output[0]}/table"))
+        elif not graph.is_gate(node):
             nodes.append(node)
     simulated = onnx.ModelProto()
     simulated.CopyFrom(qdq)
@@ -112,6 +115,14 @@ def _looked_up(node: onnx.NodeProto, quantized: str) -> list[onnx.NodeProto]:
         helper.make_node("Cast", [quantized], [f"{output}/index"], f"{output}/cast", to=onnx.TensorProto.INT64),
         helper.make_node("Gather", [f"{output}/table", f"{output}/index"], [output], f"{output}/looked_up"),
     ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Lookup:
+    """`answers` float32 (256,) is what the device gives where the float tensor `source` is int8 0..127, -128..-1."""
+
+    source: str
+    answers: npt.NDArray[np.float32]
 
 
 class _Graph:
@@ -171,10 +182,21 @@ class _Graph:
         """The int8 tensor that DequantizeLinear made the float tensor `name` of."""
         return str(self._makers[name].input[0])
 
-    def answers(self, node: onnx.NodeProto) -> npt.NDArray[np.float32]:
-        """float32 (256,): what the device gives for the int8 inputs 0..127, -128..-1 of a HardSwish `node`."""
-        source, result = (self._affine(n) for n in (self._makers[node.input[0]], self._readers[node.output[0]][0]))
-        return np.roll(result.dequantize(hard_swish_table(source, result)), INT8_MIN)
+    def is_gate(self, node: onnx.NodeProto) -> bool:
+        """Whether `node` is a Sigmoid that nothing quantizes: the inner part of x * sigmoid(x)."""
+        return node.op_type == "Sigmoid" and node.output[0] not in self._scale_written
+
+    def lookup(self, node: onnx.NodeProto) -> _Lookup | None:
+        """The table that stands for `node` on the device: for a HardSwish, or the Mul of x * sigmoid(x)."""
+        gates = [self._makers[name] for name in node.input if name in self._makers and self.is_gate(self._makers[name])]
+        if node.op_type == "HardSwish":
+            source, table = node.input[0], hard_swish_table
+        elif node.op_type == "Mul" and gates:
+            source, table = gates[0].input[0], swish_table
+        else:
+            return None
+        before, after = self._affine(self._makers[source]), self._affine(self._readers[node.output[0]][0])
+        return _Lookup(source, np.roll(after.dequantize(table(before, after)), INT8_MIN))
 
     def _multiplier(self, node: onnx.NodeProto) -> npt.NDArray[np.float64] | None:
         """From steps of the accumulator to steps of the output; None if there is no such thing at `node`."""

@@ -52,10 +52,16 @@ INT16_OPSET, INT16_IR_VERSION, INT16_OLDEST_OPSET = 21, 10, 18
 
 
 def quantize_model(
-    float_model: onnx.ModelProto, ranges: Mapping[str, Range], activations: StepType = "int8"
+    float_model: onnx.ModelProto,
+    ranges: Mapping[str, Range],
+    activations: StepType = "int8",
+    *,
+    swish_tables: bool = False,
 ) -> onnx.ModelProto:
     """The QDQ form of a rewritten float model; `ranges` come from `quantize.calibration.calibrate`.
 
+    With `swish_tables` nothing is quantized between Sigmoid and Mul of x * sigmoid(x): the device looks that up, if
+    it computes in int8.
     Raises KwsError for an op outside SUPPORTED_OPS, a tensor without a range, weights that are not constant or not
     finite, and tensors of fixed scale joined with others.
     """
@@ -65,9 +71,10 @@ def quantize_model(
     layout = layout_nodes(float_model)
     nodes = [node for node in float_model.graph.node if node not in layout]
     fused: set[str] = set()
+    has_tables = swish_tables and activations == "int8"
     for node in nodes:
         _require_supported(node, constants)
-        if _fuses_with_reader(node, readers, constants):
+        if _fuses_with_reader(node, readers, constants) or (has_tables and _is_gate(node, readers)):
             fused.add(node.output[0])
     for node in layout:
         writer.copy(node)
@@ -295,6 +302,13 @@ def _fuses_with_reader(
     if node.op_type not in FUSING_OPS or len(after) != 1:
         return False
     return after[0].op_type == "Relu" or _is_clip_from_zero(after[0], constants)
+
+
+def _is_gate(node: onnx.NodeProto, readers: Mapping[str, Sequence[onnx.NodeProto]]) -> bool:
+    """Whether `node` is the Sigmoid of x * sigmoid(x)."""
+    after = readers.get(node.output[0], ())
+    is_sole = node.op_type == "Sigmoid" and len(after) == 1 and after[0].op_type == "Mul"
+    return is_sole and set(after[0].input) == {node.input[0], node.output[0]}
 
 
 def _is_clip_from_zero(node: onnx.NodeProto, constants: Mapping[str, npt.NDArray[Any]]) -> bool:

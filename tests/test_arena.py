@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import csv
+import gzip
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_tflite
@@ -12,10 +14,12 @@ from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as sch
 
 from export.arena import (
     ARENA_MARGIN_BYTES,
-    estimate_32_bit_arena_bytes,
     firmware_arena_bytes,
     measure_arena_bytes,
 )
+from export.arena_32_bit import arena_on
+from export.memory_plan import Buffer, planned_bytes
+from export.tflite_reader import OpFacts, TensorFacts, TfliteFacts, WindowFacts
 from kws.config import FeatureConfig
 from kws.errors import KwsError
 
@@ -45,10 +49,77 @@ def test_a_model_that_tflm_cannot_run_is_a_sentence(model: bytes) -> None:
         measure_arena_bytes(model, source="thing.tflite")
 
 
-def test_the_estimate_for_a_32_bit_target_is_what_was_measured_on_one() -> None:
-    with (Path(__file__).parent / "data" / "measured_arenas.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    assert len(rows) == 5
-    for row in rows:
-        estimate = estimate_32_bit_arena_bytes(int(row["arena_64_bit_host"]), int(row["nodes"]), int(row["tensors"]))
-        assert estimate == pytest.approx(int(row["arena_m4"]), rel=0.013), row["model"]
+def measured_models() -> list[dict[str, Any]]:
+    """Models with their `arena_used_bytes()` on emulated boards, without weights and scales."""
+    with gzip.open(Path(__file__).parent / "data" / "measured_arenas.json.gz", "rt", encoding="utf-8") as stream:
+        found: list[dict[str, Any]] = json.load(stream)
+    return found
+
+
+def facts_of(model: dict[str, Any]) -> TfliteFacts:
+    tensors = [
+        TensorFacts(
+            shape=tuple(shape),
+            dtype=dtype,
+            scale=None,
+            zero_point=None,
+            data=(0, 1) if is_constant else None,
+            quantization=((0, 0), (0, 4 * scales), (0, 0)),
+        )
+        for shape, dtype, scales, is_constant in model["tensors"]
+    ]
+    operators = [
+        OpFacts(name=name, inputs=tuple(inputs), outputs=tuple(outputs), window=window and window_of(*window))
+        for name, inputs, outputs, window in model["operators"]
+    ]
+    return TfliteFacts(
+        operators=tuple(operators), tensors=tuple(tensors), input_index=model["input"], output_index=model["output"]
+    )
+
+
+def window_of(size: list[int] | None, stride: list[int], dilation: list[int], same_padding: bool) -> WindowFacts:
+    return WindowFacts(
+        size=None if size is None else (size[0], size[1]),
+        stride=(stride[0], stride[1]),
+        dilation=(dilation[0], dilation[1]),
+        same_padding=same_padding,
+    )
+
+
+@pytest.mark.parametrize("core", ["cortex_m4", "cortex_m55"])
+def test_the_arena_of_a_32_bit_core_is_what_was_measured_on_one(core: str) -> None:
+    """Nine whole models, and single ops three times over."""
+    models = measured_models()
+    assert len(models) == 122
+    assert {model["model"]: arena_on(core, facts_of(model)).used for model in models} == {
+        model["model"]: model[core] for model in models
+    }
+
+
+def test_where_planning_takes_more_than_the_model_the_arena_needs_that() -> None:
+    """67,136 bytes were found by trial: with 16 bytes less the emulated boards refuse this model."""
+    by_name = {model["model"]: arena_on("cortex_m4", facts_of(model)) for model in measured_models()}
+    arena = by_name["bcresnet1_english_20_ms"]
+    assert arena.used < arena.planning
+    assert arena.needed == 67_136
+    assert by_name["bcresnet1_english"].needed == 85_328
+
+
+def test_buffers_that_live_at_different_times_share_memory() -> None:
+    first, second = Buffer(size_bytes=64, first=0, last=1), Buffer(size_bytes=48, first=2, last=3)
+    assert planned_bytes([first, second]) == 64
+    both = Buffer(size_bytes=32, first=1, last=2)
+    assert planned_bytes([first, second, both]) == 96
+    gap = Buffer(size_bytes=16, first=2, last=3)
+    assert planned_bytes([first, second, both, gap]) == 96
+    assert planned_bytes([]) == 0
+
+
+def test_an_op_without_an_entry_counts_as_the_dearest() -> None:
+    model = measured_models()[0]
+    operators = [["SPACE_TO_DEPTH" if name == "LOGISTIC" else name, *rest] for name, *rest in model["operators"]]
+    known, unknown = (
+        arena_on("cortex_m4", facts_of(model)),
+        arena_on("cortex_m4", facts_of({**model, "operators": operators})),
+    )
+    assert unknown.used > known.used

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from export.cost_fit import fit, op_of_row, read_measurements
-from export.cost_kernels import CORES, OpShape
-from export.cost_model import COEFFICIENTS, estimate
+from export.cost_fit import Measurement, fit, op_of_row, read_measurements
+from export.cost_kernels import CORES, kernel_of
+from export.cost_model import COEFFICIENTS, estimate, predict
+from export.op_shape import OpShape
 
 DATA = Path(__file__).parent / "data"
 
@@ -52,7 +53,8 @@ def test_a_whole_model_is_predicted_from_single_ops(model: str, core: str) -> No
     assert predicted(lines, core) == pytest.approx(int(TOTALS[model][core]), rel=TOLERANCE[model])
 
 
-TOLERANCE = dict.fromkeys(TOTALS, 0.01) | {"mlperf_tiny_ds_cnn": 0.05}
+# The requantization of a broadcast ADD takes 3 % more or less, as the values have it, and weighs more without LOGISTIC.
+TOLERANCE = dict.fromkeys(TOTALS, 0.01) | {"bcresnet1_english_20_ms_relu": 0.013, "mlperf_tiny_ds_cnn": 0.05}
 
 
 @pytest.mark.parametrize("core", CORES)
@@ -69,10 +71,56 @@ def test_what_was_never_measured_is_said() -> None:
     assert not estimate(pointwise).is_extrapolated
     wide = OpShape(kind="CONV_2D", inputs=((1, 20, 98, 500),), output=(1, 20, 98, 8))
     assert estimate(wide).is_extrapolated
-    strided = OpShape(kind="CONV_2D", inputs=((1, 20, 98, 16),), output=(1, 10, 98, 8), stride=(2, 1))
+    strided = OpShape(kind="CONV_2D", inputs=((1, 20, 98, 16),), output=(1, 7, 98, 8), stride=(3, 1))
     assert estimate(strided).is_extrapolated
-    unknown = estimate(OpShape(kind="GATHER", inputs=((1, 20, 98, 16),), output=(1, 20, 98, 16)))
-    assert unknown.instructions is None
+    image = (1, 20, 98, 16)
+    assert estimate(OpShape(kind="SPACE_TO_DEPTH", inputs=(image,), output=image)).instructions is None
+    assert estimate(OpShape(kind="HARD_SWISH", inputs=(image,), output=image, dtype="int16")).instructions is None
+    assert estimate(OpShape(kind="MAXIMUM", inputs=(image, (1, 1, 98, 16)), output=image)).instructions is None
+
+
+def test_each_measured_op_is_predicted() -> None:
+    """Within a tenth, and nine of ten within three hundredths."""
+    for core in CORES:
+        errors = [
+            abs(predictions[core] / measurement.instructions[core] - 1)
+            for measurement in read_measurements()
+            if (predictions := estimate(measurement.op).instructions) is not None
+        ]
+        assert len(errors) == len(read_measurements())
+        assert max(errors) < 0.1
+        assert sorted(errors)[len(errors) * 9 // 10] < 0.03
+
+
+def test_a_kernel_predicts_measurements_that_were_left_out() -> None:
+    """For kernels with measurements to spare, every third of them left out of the fit."""
+    measurements = read_measurements()
+    for core in CORES:
+        groups: dict[str, list[Measurement]] = {}
+        for measurement in measurements:
+            kernel = kernel_of(measurement.op, core)
+            assert kernel is not None
+            groups.setdefault(kernel.name, []).append(measurement)
+        for name, members in groups.items():
+            if len(members) < 30:
+                continue
+            kept = [member for index, member in enumerate(members) if index % 3]
+            fitted = fit(kept)[core]
+            for left_out in members[::3]:
+                kernel = kernel_of(left_out.op, core)
+                assert kernel is not None
+                expected = left_out.instructions[core]
+                assert predict(kernel, left_out.op, fitted) == pytest.approx(expected, rel=0.1), (name, left_out)
+
+
+def test_types_are_told_apart() -> None:
+    row = (1, 1, 98, 8)
+    costs = {}
+    for dtype in ("int8", "int16"):
+        instructions = estimate(OpShape(kind="LOGISTIC", inputs=(row,), output=row, dtype=dtype)).instructions
+        assert instructions is not None
+        costs[dtype] = instructions["cortex_m4"]
+    assert costs["int8"] > 10 * costs["int16"]
 
 
 def test_slow_kernels_are_named() -> None:
@@ -82,6 +130,9 @@ def test_slow_kernels_are_named() -> None:
     assert "reference" in estimate(OpShape(kind="LOGISTIC", inputs=(row,), output=row)).slow
     dilated = OpShape(kind="DEPTHWISE_CONV_2D", inputs=(row,), output=row, kernel=(1, 3), dilation=(1, 2))
     assert "dilated" in estimate(dilated).slow
+    for multiplier, slow in ((4, ""), (5, "several outputs a channel, not a multiple of 4")):
+        op = OpShape(kind="DEPTHWISE_CONV_2D", inputs=(row,), output=(*row[:3], 8 * multiplier), kernel=(1, 3))
+        assert estimate(op).slow == slow
 
 
 def test_taps_in_the_padding_are_not_counted_as_inner_ones() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+from onnx import helper
 from qdq_graphs import PROBABILITY, Build, QdqBuilder, block, built, features_for, image
 
 from export.lowering import lower
@@ -31,6 +32,13 @@ def gate(b: QdqBuilder) -> str:
     return b.op("Mul", [x, b.op("Sigmoid", [x], PROBABILITY)], Affine(0.009, -90))
 
 
+def swish(b: QdqBuilder) -> str:
+    """x * sigmoid(x) with nothing quantized in between: a table on the device."""
+    x = image(b)
+    b.nodes.append(helper.make_node("Sigmoid", [x], ["gate"]))
+    return b.op("Mul", [x, "gate"], Affine(0.0173, -112))
+
+
 def dense(kind: str) -> Build:
     def build(b: QdqBuilder) -> str:
         x = b.input((1, 24), Affine(0.0517, -7))
@@ -52,6 +60,7 @@ CASES = {
     "conv relu6": pointwise("Relu6"),
     "depthwise": depthwise,
     "mul": gate,
+    "swish": swish,
     "gemm": dense("Gemm"),
     "matmul": dense("MatMul"),
     "average pool": average_pool,

@@ -14,6 +14,7 @@ from networks import bcresnet_onnx, clips_for
 from qdq_graphs import block, built
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
+from export.cost_kernels import CORES
 from export.inspection import inspect_model, write_inspection
 from export.inspection_tables import print_inspection
 from export.layer_error import layer_names, layer_sqnr_db
@@ -66,7 +67,10 @@ def test_the_bytes_of_the_file_are_all_accounted_for(block_model: Path) -> None:
     assert sizes.quantization > 12 * len(constants)
 
 
-def test_an_op_without_an_estimate_is_counted_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_op_without_an_estimate_is_counted_and_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("export.cost_model._coefficients", lambda: {core: {} for core in CORES})
     (tmp_path / "dense.tflite").write_bytes(tiny_tflite.tiny_model(3))
     found = inspect_model(tmp_path / "dense.tflite")
     assert (found.ops[0].op, found.ops[0].instructions, found.unmeasured_ops) == ("FULLY_CONNECTED", None, 1)

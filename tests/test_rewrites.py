@@ -19,7 +19,8 @@ from export.to_onnx import to_onnx
 from kws.errors import KwsError
 from kws.model import SubSpectralNorm
 from quantize.compare import max_abs_difference
-from quantize.rewrites import PASSES, rewrite
+from quantize.rewrites import apply_passes, passes, rewrite
+from quantize.rewrites.plan import Plan
 
 RELATIVE_TOLERANCE = 1e-4
 
@@ -40,9 +41,39 @@ def bcresnet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return bcresnet_onnx(tmp_path_factory.mktemp("onnx"), name, frames)
 
 
-@pytest.mark.parametrize("count", range(1, len(PASSES) + 1), ids=[rewrite_pass.__name__ for rewrite_pass in PASSES])
-def test_every_pass_keeps_the_function_of_bcresnet(bcresnet: onnx.ModelProto, count: int) -> None:
-    assert_same_function(rewrite(bcresnet, PASSES[: count - 1]), rewrite(bcresnet, PASSES[:count]))
+PLANS = {
+    "default": Plan(),
+    "rows of the second stage": Plan(single_rows=10),
+    "every row": Plan(single_rows=20, multiplied_rows=10, stripes=4, mean_as_convolution=False),
+}
+
+
+@pytest.mark.parametrize("plan", ["default", "every row"])
+def test_every_pass_keeps_the_function_of_bcresnet(bcresnet: onnx.ModelProto, plan: str) -> None:
+    before = apply_passes(bcresnet, [])
+    for rewrite_pass in passes(PLANS[plan]):
+        after = apply_passes(before, [rewrite_pass])
+        assert_same_function(before, after)
+        before = after
+    assert ops(before) == ops(rewrite(bcresnet, PLANS[plan]))
+
+
+@pytest.mark.parametrize(("plan", "sums"), [("default", 4), ("rows of the second stage", 2), ("every row", 0)])
+def test_single_rows_take_the_broadcast_sums_in(bcresnet: onnx.ModelProto, plan: str, sums: int) -> None:
+    assert ops(rewrite(bcresnet, PLANS[plan]))["Add"] == sums
+
+
+def test_the_plan_decides_about_stripes_and_the_mean_over_time(bcresnet: onnx.ModelProto) -> None:
+    whole = rewrite(bcresnet, Plan(stripes=1, mean_as_convolution=False))
+    assert ops(whole)["ReduceMean"] + ops(whole)["GlobalAveragePool"] == 1
+    # Each stripe more has a stem and a pointwise convolution of its own.
+    assert ops(rewrite(bcresnet, Plan(stripes=4)))["Conv"] - ops(rewrite(bcresnet, Plan(stripes=1)))["Conv"] == 6
+
+
+def test_rows_that_are_multiplied_read_slices_of_one_image(bcresnet: onnx.ModelProto) -> None:
+    joined, sliced = (ops(rewrite(bcresnet, Plan(multiplied_rows=rows)))["Slice"] for rows in (0, 5))
+    # All eight blocks with five rows then slice: two did before; a row of five in six more.
+    assert sliced == joined + 6 * 5
 
 
 def test_bcresnet_keeps_a_broadcast_add_only_where_bands_are_several_rows_and_no_norm(

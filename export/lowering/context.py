@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from export.graph import Attributes, DType, Graph, Op, Tensor
+from export.graph import PLAIN_NUMBERS, Attributes, DType, Graph, Op, Tensor
 from export.lowering.qdq import REMEDY, Array, Node, QdqModel, QuantizedOutput
 from kws.errors import KwsError
 from quantize.affine import Affine
@@ -52,7 +52,8 @@ class Context:
 
     `values` and `quantized_constants` are names that DequantizeLinear gave, which ops may read; `produced` are names
     between an op and its DequantizeLinear, which only quantizers may read. `flattened` has the (C, H, W) of images that
-    were reshaped to (1, C * H * W): on the device their values stand in the order H, W, C.
+    were reshaped to (1, C * H * W): on the device their values stand in the order H, W, C. `gates` has the x of each
+    sigmoid(x) that no quantizer follows.
     """
 
     model: QdqModel
@@ -62,6 +63,7 @@ class Context:
     values: dict[str, Tensor] = field(default_factory=dict)
     quantized_constants: dict[str, Constant] = field(default_factory=dict)
     flattened: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    gates: dict[str, Tensor] = field(default_factory=dict)
 
     def activation(self, node: Node, index: int) -> Tensor:
         """The activation that `node` reads as input `index`. Raises KwsError for a constant, a float tensor, or one
@@ -113,6 +115,12 @@ class Context:
     def emit_between(self, attributes: Attributes, inputs: list[Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
         """Append an op that moves values and has no counterpart in the ONNX graph; returns its output."""
         tensor = self.add_activation(name, shape, inputs[0].affine)
+        self.ops.append(Op(attributes, tuple(source.name for source in inputs), name))
+        return tensor
+
+    def emit_numbers(self, attributes: Attributes, inputs: list[Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
+        """Append an op with an int32 output of plain numbers, which has no counterpart in the ONNX graph."""
+        tensor = self._add(Tensor(name=name, shape=shape, affine=PLAIN_NUMBERS, dtype="int32"))
         self.ops.append(Op(attributes, tuple(source.name for source in inputs), name))
         return tensor
 

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.graph import Add, HardSwish, Logistic, Mul, Relu, Softmax, Tensor
+from export.graph import (
+    PLAIN_NUMBERS,
+    Activation,
+    Add,
+    Cast,
+    Gather,
+    HardSwish,
+    Logistic,
+    Mul,
+    Relu,
+    Softmax,
+    Tensor,
+)
 from export.lowering.context import Context, nhwc_axis, to_nhwc
 from export.lowering.limits import SPANS, require_accumulator, require_probability
 from export.lowering.qdq import REMEDY, Node
 from kws.errors import KwsError
-from quantize.affine import StepType
+from quantize.affine import INT8_MIN, StepType
 from quantize.hard_swish import is_representable
+from quantize.tables import swish_table
 
 # The ADD kernel shifts its operands left by 20 or 15 bits. SOFTMAX counts int8 in steps of 2**-26 and looks int16 up in
 # steps of 10 / 65535. LOGISTIC takes every int8 for saturated, zero too, once one step is 8 or more; its multiplier of
@@ -34,7 +47,11 @@ def lower_add(context: Context, node: Node) -> None:
 
 
 def lower_mul(context: Context, node: Node) -> None:
-    """Mul of two activations, or of one and a constant, broadcast -> MUL."""
+    """Mul of two activations, or of one and a constant, broadcast -> MUL; x * sigmoid(x) may become a table."""
+    gate = next((context.gates[name] for name in node.inputs if name in context.gates), None)
+    if gate is not None:
+        _look_up_swish(context, node, gate)
+        return
     operands, shape = _operands(context, node)
     output = context.model.quantized_output(node, may_fuse=True)
     scales = [float(operand.affine.scale) for operand in operands]
@@ -65,9 +82,24 @@ def lower_hard_swish(context: Context, node: Node) -> None:
     context.emit(HardSwish(), [x], x.shape, output)
 
 
+def _look_up_swish(context: Context, node: Node, x: Tensor) -> None:
+    """x * sigmoid(x) -> CAST, ADD and GATHER of the answers to -128..127 in a table."""
+    output = context.model.quantized_output(node, may_fuse=False)
+    name = output.name
+    table = context.add_constant(f"{name}/table", swish_table(x.affine, output.affine), output.affine)
+    numbers = context.emit_numbers(Cast(), [x], f"{name}/numbers", x.shape)
+    offset = context.add_constant(f"{name}/offset", np.array([[[[-INT8_MIN]]]], np.int32), PLAIN_NUMBERS)
+    places = context.emit_numbers(Add(activation=Activation.NONE), [numbers, offset], f"{name}/places", x.shape)
+    context.emit(Gather(), [table, places], x.shape, output)
+
+
 def lower_sigmoid(context: Context, node: Node) -> None:
-    """Sigmoid -> LOGISTIC."""
-    x, output = context.activation(node, 0), context.model.quantized_output(node, may_fuse=False)
+    """Sigmoid -> LOGISTIC; nothing yet for one inside x * sigmoid(x) that is not quantized."""
+    x, readers = context.activation(node, 0), context.model.consumers.get(node.outputs[0], ())
+    if [reader.op_type for reader in readers] == ["Mul"] and set(readers[0].inputs) == {*node.inputs, *node.outputs}:
+        context.gates[node.outputs[0]] = x
+        return
+    output = context.model.quantized_output(node, may_fuse=False)
     require_probability(node, output)
     if float(x.affine.scale) >= _LOGISTIC_MAX_SCALE[x.affine.dtype]:
         raise KwsError(f"{node}: the scale of its input is too large; look for an outlier in calibration.")

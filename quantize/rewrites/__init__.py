@@ -6,6 +6,7 @@ Every pass keeps the function of the graph (up to float rounding) and leaves alo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import onnx
 import onnx_ir as ir
@@ -25,38 +26,50 @@ from quantize.rewrites.frequency import (
 from quantize.rewrites.hard import expand_hard_sigmoid, fuse_hard_swish
 from quantize.rewrites.lift import lift_to_images
 from quantize.rewrites.normalization import batch_norm_to_affine
+from quantize.rewrites.plan import Plan
 from quantize.rewrites.schedule import slice_late
 from quantize.rewrites.stripes import stripe_wide_maps
 
 Pass = Callable[[ir.Model], None]
 
-PASSES: tuple[Pass, ...] = (
-    fold_constants,  # constants become initializers, identities and dropout go
-    drop_allowzero,
-    constant_steps,  # Sub, Div -> Add, Mul
-    explicit_pads,  # auto_pad, count_include_pad -> pads
-    plain_pools_and_clips,
-    plain_reshapes,  # Squeeze, Unsqueeze, Flatten and harmless Transposes -> Reshape
-    lift_to_images,  # (n, channels, time) -> (n, channels, 1, time)
-    plain_reshapes,  # those that lifting made superfluous
-    fuse_hard_swish,
-    expand_hard_sigmoid,  # -> Mul, Add, Clip
-    batch_norm_to_affine,  # BatchNormalization and SubSpectralNorm -> Mul, Add
-    fold_frequency_mean,  # mean over H of (depthwise, Mul, Add) -> one F x 1 depthwise convolution of its input
-    merge_shortcut,  # depthwise(x) + x -> depthwise'(x)
-    fold_affine_steps,  # (convolution, Mul, Add) -> one convolution, or one for each band of rows
-    fold_dense,  # (Gemm or MatMul, Mul, Add) -> Gemm
-    fold_broadcast_sum,  # relu(one-row convolutions + row) -> convolutions with one more tap, which reads the row
-    join_pieces,  # slices of a concatenation that are concatenated again -> the pieces themselves
-    means_to_convolutions,  # other spatial means -> depthwise convolution, whose output has a scale of its own
-    stripe_wide_maps,  # the stem and the pointwise convolution behind it, half of the rows at a time
-    slice_late,  # copies are made right before they are read
-)
+
+def passes(plan: Plan) -> list[Pass]:
+    """Every pass in its order; those without arguments are the same for all plans."""
+    rows = plan.single_rows
+    return [
+        fold_constants,  # constants become initializers, identities and dropout go
+        drop_allowzero,
+        constant_steps,  # Sub, Div -> Add, Mul
+        explicit_pads,  # auto_pad, count_include_pad -> pads
+        plain_pools_and_clips,
+        plain_reshapes,  # Squeeze, Unsqueeze, Flatten and harmless Transposes -> Reshape
+        lift_to_images,  # (n, channels, time) -> (n, channels, 1, time)
+        plain_reshapes,  # those that lifting made superfluous
+        fuse_hard_swish,
+        expand_hard_sigmoid,  # -> Mul, Add, Clip
+        batch_norm_to_affine,  # BatchNormalization and SubSpectralNorm -> Mul, Add
+        fold_frequency_mean,  # mean over H of (depthwise, Mul, Add) -> F x 1 depthwise convolution of its input
+        partial(merge_shortcut, single_rows=rows),  # depthwise(x) + x -> depthwise'(x)
+        partial(fold_affine_steps, single_rows=rows),  # (convolution, Mul, Add) -> a convolution, or one a band or row
+        fold_dense,  # (Gemm or MatMul, Mul, Add) -> Gemm
+        fold_broadcast_sum,  # relu(one-row convolutions + row) -> convolutions that read the row too
+        partial(join_pieces, above=plan.multiplied_rows),  # slices of a concatenation, concatenated again -> its pieces
+        partial(means_to_convolutions, over_time=plan.mean_as_convolution),  # its output has its own scale
+        partial(stripe_wide_maps, stripes=plan.stripes),  # stem and pointwise convolution, part by part
+        slice_late,  # copies are made right before they are read
+    ]
+
 
 OLDEST_OPSET = 17
+DEFAULT_PLAN = Plan()
 
 
-def rewrite(model: onnx.ModelProto, passes: Sequence[Pass] = PASSES) -> onnx.ModelProto:
+def rewrite(model: onnx.ModelProto, plan: Plan = DEFAULT_PLAN) -> onnx.ModelProto:
+    """A new model that computes the same as `model`, in the forms that `plan` asks for; see `apply_passes`."""
+    return apply_passes(model, passes(plan))
+
+
+def apply_passes(model: onnx.ModelProto, chosen: Sequence[Pass]) -> onnx.ModelProto:
     """A new model that computes the same as `model`, with every tensor's shape written into it.
 
     Raises KwsError if `model` is no valid ONNX model, older than opset 17, has an input of dynamic shape or
@@ -64,7 +77,7 @@ def rewrite(model: onnx.ModelProto, passes: Sequence[Pass] = PASSES) -> onnx.Mod
     """
     _require_static(model)
     graph_model = ir.from_proto(model)
-    for rewrite_pass in passes:
+    for rewrite_pass in chosen:
         rewrite_pass(graph_model)
         common.RemoveUnusedNodesPass()(graph_model)
     common.DeduplicateInitializersPass()(graph_model)

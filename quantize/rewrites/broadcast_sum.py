@@ -69,12 +69,13 @@ def fold_broadcast_sum(model: ir.Model) -> None:
         replace_value(model.graph, output, [*nodes, joined])
 
 
-def join_pieces(model: ir.Model) -> None:
-    """A concatenation of rows reads the pieces that an earlier concatenation was made of, not slices of the whole."""
+def join_pieces(model: ir.Model, above: int = 0) -> None:
+    """A concatenation of rows reads the pieces that an earlier concatenation was made of, not slices of the whole, if
+    that whole has more than `above` rows."""
     for node in list(model.graph):
         if not joins_rows(node):
             continue
-        pieces = [piece for value in node.inputs if value is not None for piece in _pieces(value)]
+        pieces = [piece for value in node.inputs if value is not None for piece in _pieces(value, above)]
         if len(pieces) <= MAX_BANDS and pieces != list(node.inputs):
             output, shape = node.outputs[0], static_shape(node.outputs[0])
             assert shape is not None
@@ -120,7 +121,7 @@ def joins_rows(node: ir.Node) -> bool:
     return node.op_type == "Concat" and node.attributes.get_int("axis", 0) == FREQUENCY_AXIS
 
 
-def _pieces(value: ir.Value) -> list[ir.Value]:
+def _pieces(value: ir.Value, above: int) -> list[ir.Value]:
     """What `value` is the concatenation of, along frequency: itself, if nothing smaller."""
     node = value.producer()
     bounds = _row_bounds(node) if node is not None else None
@@ -131,7 +132,7 @@ def _pieces(value: ir.Value) -> list[ir.Value]:
     heights = [(static_shape(piece) or (0, 0, 0, 0))[FREQUENCY_AXIS] for piece in joined.inputs]
     edges = list(accumulate(heights, initial=0))
     start, end = bounds or (0, edges[-1])
-    if start not in edges or end not in edges:
+    if edges[-1] <= above or start not in edges or end not in edges:
         return [value]
     inside = zip(joined.inputs, pairwise(edges), strict=True)
     return [piece for piece, (low, high) in inside if piece is not None and start <= low and high <= end]

@@ -33,23 +33,26 @@ def fold_frequency_mean(model: ir.Model) -> None:
                 replace_value(model.graph, output, nodes)
 
 
-def merge_shortcut(model: ir.Model) -> None:
-    """In a sum that holds both x and a depthwise convolution of x: one convolution with 1 more on its centre tap."""
+def merge_shortcut(model: ir.Model, single_rows: int = 0) -> None:
+    """In a sum that holds both x and a depthwise convolution of x: one convolution with 1 more on its centre tap;
+    `single_rows` as in `fold_affine_steps`."""
     for match in _row_convolutions(model):
         merged = match.convolution.plus_source()
         addition = sole_consumer(match.output)
         if merged is not None and addition is not None and addition.op_type == "Add":
-            _merge_into_sum(model.graph, match, merged, addition)
+            _merge_into_sum(model.graph, match, merged, addition, single_rows)
 
 
-def _merge_into_sum(graph: ir.Graph, match: RowConvolutionMatch, merged: RowConvolution, addition: ir.Node) -> None:
+def _merge_into_sum(
+    graph: ir.Graph, match: RowConvolutionMatch, merged: RowConvolution, addition: ir.Node, single_rows: int
+) -> None:
     while (above := sole_consumer(addition.outputs[0])) is not None and above.op_type == "Add":
         addition = above
     total = addition.outputs[0]
     terms = _terms(addition, match.output)
     if merged.source not in terms or static_shape(total) != merged.output_shape:
         return
-    nodes = merged.to_nodes(graph, f"{match.output.name}/with_shortcut")
+    nodes = merged.to_nodes(graph, f"{match.output.name}/with_shortcut", single_rows)
     if nodes is None:
         return
     terms.remove(merged.source)
@@ -71,18 +74,22 @@ def _terms(addition: ir.Node, whole: ir.Value) -> list[ir.Value]:
     return terms
 
 
-def fold_affine_steps(model: ir.Model) -> None:
-    """Mul and Add by constants after a convolution go into its weights: one convolution for each band of equal rows.
+def fold_affine_steps(model: ir.Model, single_rows: int = 0) -> None:
+    """Mul and Add by constants after a convolution go into its weights: one convolution for each band of equal rows,
+    or for each row of a depthwise convolution of at most `single_rows` rows.
 
     This folds BatchNormalization and SubSpectralNorm. What would need more bands than MAX_BANDS stays.
     """
     for match in _row_convolutions(model):
-        nodes = match.convolution.to_nodes(model.graph, match.output.name or "conv") if match.affine_steps else None
+        if not match.affine_steps:
+            continue
+        most = single_rows if match.convolution.is_depthwise else 0
+        nodes = match.convolution.to_nodes(model.graph, match.output.name or "conv", most)
         if nodes is not None:
             replace_value(model.graph, match.output, nodes)
 
 
-def means_to_convolutions(model: ir.Model) -> None:
+def means_to_convolutions(model: ir.Model, over_time: bool = True) -> None:
     """ReduceMean and GlobalAveragePool over H and W (kept as size 1) -> depthwise convolution with equal weights; one
     over H and one over W where a kernel over both would be large.
 
@@ -91,6 +98,8 @@ def means_to_convolutions(model: ir.Model) -> None:
     for node in list(model.graph):
         axes, shape = _kept_mean_axes(node), static_shape(node.inputs[0]) if node.inputs else None
         if axes is None or shape is None or len(shape) != 4 or not set(axes) <= {FREQUENCY_AXIS, TIME_AXIS}:
+            continue
+        if not over_time and TIME_AXIS in axes:
             continue
         kernels = _mean_kernels([shape[axis] if axis in axes else 1 for axis in (FREQUENCY_AXIS, TIME_AXIS)])
         if max(map(math.prod, kernels)) <= MAX_MEAN_TAPS:

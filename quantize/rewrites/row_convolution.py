@@ -132,10 +132,15 @@ class RowConvolution:
         ]
         return list(pairwise([0, *changes, self.rows]))
 
-    def to_nodes(self, graph: ir.Graph, name: str) -> list[ir.Node] | None:
-        """One Conv, or a Slice and a Conv for each band and a Concat of them; None if there are over MAX_BANDS."""
+    def to_nodes(self, graph: ir.Graph, name: str, single_rows: int = 0) -> list[ir.Node] | None:
+        """One Conv, or a Slice and a Conv for each band and a Concat of them; None if there are over MAX_BANDS.
+
+        Where there is more than one band and at most `single_rows` rows, each row is a band of its own.
+        """
         bands = self.bands()
-        if len(bands) > MAX_BANDS:
+        if len(bands) > 1 and self.rows <= single_rows:
+            bands = [(row, row + 1) for row in range(self.rows)]
+        elif len(bands) > MAX_BANDS:
             return None
         if len(bands) == 1:
             return [self._conv(graph, name, self.source, 0, self.rows, self.taps, self.pads)]

@@ -11,7 +11,6 @@ from quantize.rewrites.graph_tools import constant, integers, new_node, replace_
 from quantize.rewrites.row_convolution import RowConvolution, match_row_convolution
 
 ROW_AXIS = 2
-STRIPES = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,17 +22,18 @@ class _Funnel:
     output: ir.Value
 
 
-def stripe_wide_maps(model: ir.Model) -> None:
-    """A convolution, ReLU and a pointwise convolution to fewer channels, ReLU -> the same for each stripe of rows.
+def stripe_wide_maps(model: ir.Model, stripes: int = 2) -> None:
+    """A convolution, ReLU and a pointwise convolution to fewer channels, ReLU -> the same for each of `stripes`
+    stripes of rows.
 
     In BC-ResNet these are the stem and the first transition: the largest map of the network and the next.
     """
     for node in list(model.graph):
         funnel = _match(node)
-        if funnel is None:
+        if funnel is None or funnel.wide.rows < stripes or stripes < 2:
             continue
         name, rows = funnel.output.name or "striped", funnel.wide.rows
-        edges = [rows * stripe // STRIPES for stripe in range(STRIPES + 1)]
+        edges = [rows * stripe // stripes for stripe in range(stripes + 1)]
         nodes: list[ir.Node] = []
         pieces: list[ir.Value] = []
         for first, stop in pairwise(edges):
@@ -56,7 +56,7 @@ def _match(node: ir.Node) -> _Funnel | None:
         return None
     kinds = (first_relu.op_type, pointwise.op_type, second_relu.op_type)
     weights = constant(pointwise.inputs[1]) if len(pointwise.inputs) > 1 else None
-    if kinds != ("Relu", "Conv", "Relu") or weights is None or match.convolution.rows < STRIPES:
+    if kinds != ("Relu", "Conv", "Relu") or weights is None:
         return None
     plain = not any(integers(pointwise, "pads", (0,))) and set(integers(pointwise, "strides", (1,))) == {1}
     narrows = weights.shape[0] < weights.shape[1] and weights.shape[2:] == (1, 1)

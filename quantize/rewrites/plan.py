@@ -1,0 +1,21 @@
+"""Which of several forms that compute the same a model takes on the device: what `--optimize` decides about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A depthwise convolution whose norm differs from band to band becomes one convolution for each row if it has at
+    most `single_rows` rows, else one for each band; only single rows take a broadcast sum in. Single rows of at most
+    `multiplied_rows` become one convolution again when lowered (see `export.multiplied_rows`).
+
+    `stripes` is in how many parts the widest maps are computed. `mean_as_convolution` is about the mean over time: a
+    convolution with equal weights in place of MEAN, faster and larger.
+    """
+
+    single_rows: int = 5
+    multiplied_rows: int = 0
+    stripes: int = 2
+    mean_as_convolution: bool = True
