@@ -1,8 +1,9 @@
-"""Float ONNX -> QDQ ONNX -> int8 TFLite: every arrow runs on real clips and proves itself."""
+"""Float ONNX -> QDQ ONNX -> int8 or int16 TFLite: every arrow runs on real clips and proves itself."""
 
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,26 +17,44 @@ from export.layer_error import layer_names
 from export.to_tflite import to_tflite
 from kws.artifact import atomic_folder, write_manifest
 from kws.progress import bar, note
-from quantize.affine import Affine, FloatArray
+from quantize.affine import Affine, FloatArray, StepType
 from quantize.calibration import activations, calibrate, min_max
 from quantize.compare import Check, check_device, check_export, check_kernels, check_rewrite, require
 from quantize.device_rounding import round_as_device
 from quantize.equalization import equalize
 from quantize.fit import fit_stacked_rows
+from quantize.hard_swish import expand_hard_swish
 from quantize.input_layout import InputLayout
 from quantize.options import QuantizeOptions
 from quantize.qdq import quantize_model
+from quantize.reference import ReferenceProcess, reference_process
 from quantize.rewrites import rewrite
 from quantize.rewrites.plan import Plan
-from quantize.runtimes import OnnxRuntime, TfliteReferenceRuntime, TflmRuntime
+from quantize.runtimes import OnnxRuntime, TflmRuntime
 
 FLOAT_ONNX = "model.onnx"
 PREPARED_ONNX = "model.prepared.onnx"
-QDQ_ONNX = "model.int8.onnx"
-INT8_TFLITE = "model.int8.tflite"
-MODEL_FILES = [FLOAT_ONNX, PREPARED_ONNX, QDQ_ONNX, INT8_TFLITE]
 PROOF_CLIPS = 200
 STAGES = 4
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The names of the models of a build, two of which say what the device computes with."""
+
+    activations: StepType
+
+    @property
+    def qdq_onnx(self) -> str:
+        return f"model.{self.activations}.onnx"
+
+    @property
+    def tflite(self) -> str:
+        return f"model.{self.activations}.tflite"
+
+    @property
+    def all(self) -> list[str]:
+        return [FLOAT_ONNX, PREPARED_ONNX, self.qdq_onnx, self.tflite]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,26 +75,29 @@ class Source:
 
 
 def build(source: Source, out: Path, options: QuantizeOptions) -> Path:
-    """Write the float ONNX, the QDQ ONNX, the int8 TFLite model and their manifest to `out`, and return `out`.
+    """Write the float ONNX, the QDQ ONNX, the TFLite model and their manifest to `out`, and return `out`.
 
     Each arrow is held against the one before it on `source.proof`. Raises KwsError, leaving `out` as it was, if the
     model cannot be converted or an arrow is past its tolerance.
     """
-    with atomic_folder(out) as folder, bar("Quantizing") as progress:
+    files = ModelFiles(options.activations)
+    started = time.monotonic()
+    with atomic_folder(out) as folder, reference_process() as reference, bar("Quantizing") as progress:
         float_model = source.export(folder / FLOAT_ONNX)
         progress(1, STAGES)
         note(f"Calibrating on {len(source.calibration)} clips.")
-        plan = choose_plan(float_model, options.optimize)
-        prepared = prepare(float_model, source.calibration, plan)
+        plan = choose_plan(float_model, options.optimize) if options.activations == "int8" else Plan()
+        prepared = prepare(float_model, source.calibration, options, plan)
         (folder / PREPARED_ONNX).write_bytes(prepared.SerializeToString(deterministic=True))
         ranges = calibrate(prepared, source.calibration)
-        qdq = quantize_model(prepared, ranges, swish_tables=plan.swish_tables)
+        qdq = quantize_model(prepared, ranges, options.activations, swish_tables=plan.swish_tables)
         progress(2, STAGES)
         graph = device_graph(qdq, plan)
-        (folder / INT8_TFLITE).write_bytes(to_tflite(graph))
-        (folder / QDQ_ONNX).write_bytes(round_as_device(qdq).SerializeToString(deterministic=True))
+        (folder / files.tflite).write_bytes(to_tflite(graph))
+        (folder / files.qdq_onnx).write_bytes(round_as_device(qdq).SerializeToString(deterministic=True))
         progress(3, STAGES)
-        checks, device = prove(source, prepared, folder)
+        converted = time.monotonic()
+        checks, device = prove(source, prepared, folder, files, reference)
         fields = {
             **source.fields,
             "input": _io(device.input_shape, device.input),
@@ -87,29 +109,36 @@ def build(source: Source, out: Path, options: QuantizeOptions) -> Path:
             "calibration": {"clips": len(source.calibration)},
             "proof_clips": len(source.proof),
         }
-        write_manifest(folder, fields, MODEL_FILES)
+        write_manifest(folder, fields, files.all)
         progress(STAGES, STAGES)
+        note(f"Converted in {converted - started:.1f} s, proven in {time.monotonic() - converted:.1f} s.")
     return out
 
 
-def prepare(float_model: onnx.ModelProto, calibration: FloatArray, plan: Plan) -> onnx.ModelProto:
+def prepare(
+    float_model: onnx.ModelProto, calibration: FloatArray, options: QuantizeOptions, plan: Plan
+) -> onnx.ModelProto:
     """The same function with the tensors that the device will have, their channels in like ranges on `calibration`."""
     rewritten = rewrite(float_model, plan)
     equalized = equalize(rewritten, min_max(activations(rewritten, calibration)))
-    return fit_stacked_rows(equalized, calibration)
+    fitted = fit_stacked_rows(equalized, calibration)
+    return expand_hard_swish(fitted) if options.activations == "int16" else fitted
 
 
-def prove(source: Source, prepared: onnx.ModelProto, folder: Path) -> tuple[list[Check], TflmRuntime]:
+def prove(
+    source: Source, prepared: onnx.ModelProto, folder: Path, files: ModelFiles, reference: ReferenceProcess
+) -> tuple[list[Check], TflmRuntime]:
     """Run every arrow on `source.proof`, say what was found, and raise KwsError at the first past its tolerance."""
     features = source.proof
+    images = InputLayout.of(prepared)(features)
+    reference.ask((folder / files.tflite).read_bytes(), images)
     onnx_logits = OnnxRuntime(folder / FLOAT_ONNX)(features)
     checks = check_export(source.answer(features), onnx_logits, source.origin)
     checks += check_rewrite(onnx_logits, OnnxRuntime(folder / PREPARED_ONNX)(features))
-    images = InputLayout.of(prepared)(features)
-    device = TflmRuntime(folder / INT8_TFLITE)
+    device = TflmRuntime(folder / files.tflite)
     device_logits = device(images)
-    checks += check_device(device.output.quantize(OnnxRuntime(folder / QDQ_ONNX)(features)), device_logits)
-    checks += check_kernels(TfliteReferenceRuntime(folder / INT8_TFLITE)(images), device_logits)
+    checks += check_device(device.output.quantize(OnnxRuntime(folder / files.qdq_onnx)(features)), device_logits)
+    checks += check_kernels(reference.logits(), device_logits)
     for check in checks:
         note(check.sentence)
     require(checks)
@@ -117,4 +146,4 @@ def prove(source: Source, prepared: onnx.ModelProto, folder: Path) -> tuple[list
 
 
 def _io(shape: tuple[int, ...], affine: Affine) -> dict[str, Any]:
-    return {"shape": list(shape), "dtype": "int8", "scale": float(affine.scale), "zero_point": affine.zero_point}
+    return {"shape": list(shape), "dtype": affine.dtype, "scale": float(affine.scale), "zero_point": affine.zero_point}

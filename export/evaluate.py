@@ -1,26 +1,27 @@
-"""A build folder and test data, or arrays -> the benchmark of its float and its int8 model."""
+"""A build folder and test data, or arrays -> the benchmark of its float and its integer model."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast, get_args
 
 import numpy as np
 import onnx
 
 from export.arena import measure_arena_bytes
 from export.arrays import read_inputs, read_targets
-from export.build import FLOAT_ONNX, INT8_TFLITE, MODEL_FILES, QDQ_ONNX
+from export.build import FLOAT_ONNX, ModelFiles
 from export.cost_model import estimate_ops, total
 from export.firmware_model import FirmwareModel, read_firmware_model
 from export.tflite_reader import parse_tflite
-from kws.artifact import make_folder, read_manifest, write_json
+from kws.artifact import MANIFEST_NAME, make_folder, read_manifest, write_json
 from kws.benchmark import compare, print_tables
 from kws.dataset import load_dataset_for
 from kws.errors import KwsError
 from kws.features import features_of_clips
 from kws.metrics import Indices
 from kws.progress import track
-from quantize.affine import FloatArray, Int8Array
+from quantize.affine import FloatArray, StepArray, StepType
 from quantize.input_layout import InputLayout
 from quantize.runtimes import OnnxRuntime, TflmRuntime
 
@@ -28,49 +29,62 @@ REPORT_NAME = "benchmark.json"
 
 
 def benchmark_data(build: Path, data: Path, out: Path) -> Path:
-    """Run the float ONNX model and the int8 model (under TFLM) on the test clips of `data`.
+    """Run the float ONNX model and the integer model (under TFLM) on the test clips of `data`.
 
     Prints the tables and writes `out`/benchmark.json, which it returns. Raises KwsError for a build that is
     incomplete, was changed or came from an ONNX model, or data whose labels are not the model's.
     """
-    model = _read_build(build)
+    files, model = _read_build(build)
     if model.features is None:
         raise KwsError(f"{build}: came from an ONNX model and has no features; give --inputs and --targets.")
     make_folder(out)
     dataset = load_dataset_for(model.labels, data, model.features, needed=["testing"])
     clips = dataset.evaluation_clips("testing")
-    return _benchmark(build, model, features_of_clips(clips.pcm, model.features), clips.targets, clips.names, out)
+    features = features_of_clips(clips.pcm, model.features)
+    return _benchmark(build, files, model, features, clips.targets, clips.names, out)
 
 
 def benchmark_arrays(build: Path, inputs_path: Path, targets_path: Path, out: Path) -> Path:
     """The same on .npy files: inputs as the float model takes them and the index of the class of each."""
-    model = _read_build(build)
+    files, model = _read_build(build)
     make_folder(out)
     inputs = read_inputs(inputs_path, OnnxRuntime(build / FLOAT_ONNX).clip_shape)
     targets = read_targets(targets_path, len(inputs), len(model.labels))
     names = [f"{inputs_path.name}[{index}]" for index in range(len(inputs))]
-    return _benchmark(build, model, inputs, targets, names, out)
+    return _benchmark(build, files, model, inputs, targets, names, out)
 
 
-def _read_build(build: Path) -> FirmwareModel:
-    read_manifest(build, verify=MODEL_FILES)
-    return read_firmware_model(build / INT8_TFLITE)
+def _read_build(build: Path) -> tuple[ModelFiles, FirmwareModel]:
+    manifest = read_manifest(build, verify=[])
+    options = manifest.get("options")
+    activations = options.get("activations") if isinstance(options, dict) else None
+    if activations not in get_args(StepType):
+        raise KwsError(f"{build / MANIFEST_NAME}: does not say what its model computes with; run kws quantize again.")
+    files = ModelFiles(cast(StepType, activations))
+    read_manifest(build, verify=files.all)
+    return files, read_firmware_model(build / files.tflite)
 
 
 def _benchmark(
-    build: Path, model: FirmwareModel, features: FloatArray, targets: Indices, names: list[str], out: Path
+    build: Path,
+    files: ModelFiles,
+    model: FirmwareModel,
+    features: FloatArray,
+    targets: Indices,
+    names: list[str],
+    out: Path,
 ) -> Path:
     device = TflmRuntime(model.data)
-    images = InputLayout.of(onnx.load(build / QDQ_ONNX))(features)
+    images = InputLayout.of(onnx.load(build / files.qdq_onnx))(features)
     float_logits = OnnxRuntime(build / FLOAT_ONNX)(features)
     result = compare(
-        {"float": float_logits, "int8": device.output.dequantize(_answers(device, images))},
+        {"float": float_logits, files.activations: device.output.dequantize(_answers(device, images))},
         targets,
         labels=model.labels,
         clip_names=names,
         model_bytes=len(model.data),
-        arena_bytes=measure_arena_bytes(model.data, str(build / INT8_TFLITE)),
-        estimated_instructions=_estimated_instructions(model.data, str(build / INT8_TFLITE)),
+        arena_bytes=measure_arena_bytes(model.data, str(build / files.tflite)),
+        estimated_instructions=_estimated_instructions(model.data, str(build / files.tflite)),
     )
     write_json(out / REPORT_NAME, result.as_json())
     print_tables(result)
@@ -82,7 +96,7 @@ def _estimated_instructions(model: bytes, source: str) -> dict[str, int]:
     return {**estimate.instructions, "unmeasured_ops": estimate.unmeasured_ops}
 
 
-def _answers(device: TflmRuntime, features: FloatArray) -> Int8Array:
-    """int8 logits (n, classes), with a progress bar: TFLM's reference kernels take their time on a host."""
-    clips = track(features, "int8 model", len(features))
+def _answers(device: TflmRuntime, features: FloatArray) -> StepArray:
+    """int8 or int16 logits (n, classes), with a progress bar: TFLM's reference kernels take their time on a host."""
+    clips = track(features, f"{device.output.dtype} model", len(features))
     return np.concatenate([device(clip[np.newaxis]) for clip in clips])

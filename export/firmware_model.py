@@ -1,4 +1,4 @@
-"""An int8 TFLite file and the manifest beside it, read and held against each other."""
+"""An int8 or int16 TFLite file and the manifest beside it, read and held against each other."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from export.tflite_reader import TensorFacts, parse_tflite, read_tflite_bytes
 from kws.artifact import MANIFEST_NAME, read_manifest
 from kws.config import FeatureConfig, from_dict
 from kws.errors import KwsError
+from quantize.affine import StepType
 
 MAX_FFT_SIZE = 8192
 MAX_MEL_BANDS = 256
@@ -23,12 +24,13 @@ MAX_SAMPLE_RATE_HZ = 192_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Int8Tensor:
-    """Shape and per-tensor quantization of an int8 input or output: real = scale * (int8 - zero_point)."""
+class IntegerTensor:
+    """Shape and per-tensor quantization of an input or output: real = scale * (integer - zero_point)."""
 
     shape: tuple[int, ...]
     scale: float
     zero_point: int
+    dtype: StepType
 
     @property
     def elements(self) -> int:
@@ -46,14 +48,14 @@ class FirmwareModel:
     name: str
     data: bytes
     registrations: list[str]
-    input: Int8Tensor
-    output: Int8Tensor
+    input: IntegerTensor
+    output: IntegerTensor
     labels: list[str]
     features: FeatureConfig | None
 
 
 def read_firmware_model(model: Path) -> FirmwareModel:
-    """Read the int8 TFLite file `model` and the manifest beside it.
+    """Read the TFLite file `model` and the manifest beside it.
 
     With features in the manifest the input must be (1, mel_bands, frames, 1); the output one logit a label.
     Raises KwsError if either is missing or damaged, or if they disagree.
@@ -66,8 +68,8 @@ def read_firmware_model(model: Path) -> FirmwareModel:
         name=model.name,
         data=data,
         registrations=cgen.op_registrations(facts.ops, source=str(model)),
-        input=_int8_tensor(facts.input, "input", str(model)),
-        output=_int8_tensor(facts.output, "output", str(model)),
+        input=_integer_tensor(facts.input, "input", str(model)),
+        output=_integer_tensor(facts.output, "output", str(model)),
         labels=_labels(manifest.get("labels"), manifest_name),
         features=_features(manifest["features"], manifest_name) if "features" in manifest else None,
     )
@@ -77,13 +79,16 @@ def read_firmware_model(model: Path) -> FirmwareModel:
     return found
 
 
-def _int8_tensor(tensor: TensorFacts, which: str, source: str) -> Int8Tensor:
-    remedy = "give the int8 model that kws quantize wrote"
-    if tensor.dtype != "INT8":
-        raise KwsError(f"{source}: its {which} is {tensor.dtype}, not INT8; {remedy}.")
-    if tensor.scale is None or tensor.zero_point is None or not -128 <= tensor.zero_point <= 127:
-        raise KwsError(f"{source}: its {which} has no int8 scale and zero point; {remedy}.")
-    return Int8Tensor(shape=tensor.shape, scale=tensor.scale, zero_point=tensor.zero_point)
+def _integer_tensor(tensor: TensorFacts, which: str, source: str) -> IntegerTensor:
+    remedy = "give the model that kws quantize wrote"
+    types: dict[str, StepType] = {"INT8": "int8", "INT16": "int16"}
+    dtype = types.get(tensor.dtype)
+    if dtype is None:
+        raise KwsError(f"{source}: its {which} is {tensor.dtype}, not INT8 or INT16; {remedy}.")
+    lowest, highest = (-128, 127) if dtype == "int8" else (0, 0)
+    if tensor.scale is None or tensor.zero_point is None or not lowest <= tensor.zero_point <= highest:
+        raise KwsError(f"{source}: its {which} has no {dtype} scale and zero point; {remedy}.")
+    return IntegerTensor(shape=tensor.shape, scale=tensor.scale, zero_point=tensor.zero_point, dtype=dtype)
 
 
 def _labels(labels: Any, source: str) -> list[str]:
@@ -124,7 +129,7 @@ def _features(values: Any, source: str) -> FeatureConfig:
     return config
 
 
-def _check_tensor(tensor: Int8Tensor, described: Any, which: str, model: Path) -> None:
+def _check_tensor(tensor: IntegerTensor, described: Any, which: str, model: Path) -> None:
     """Raises KwsError unless the manifest's shape, scale (as float32) and zero point are the model's."""
     fields = described if isinstance(described, Mapping) else {}
     scale = fields.get("scale")
@@ -142,7 +147,9 @@ def _check_tensor(tensor: Int8Tensor, described: Any, which: str, model: Path) -
 
 
 def _check_fit(found: FirmwareModel, model: Path) -> None:
-    """Raises KwsError unless the features, if any, fit the input, and the labels the output."""
+    """Raises KwsError unless the features, if any, fit the input, the labels the output, and both have one type."""
+    if found.input.dtype != found.output.dtype:
+        raise KwsError(f"{model}: takes {found.input.dtype} and answers {found.output.dtype}; run kws quantize again.")
     features = found.features
     wanted = found.input.shape if features is None else (1, features.mel_bands, features.frames, 1)
     if found.input.shape != wanted:

@@ -1,4 +1,4 @@
-"""A small typed graph of an int8 network, in NHWC (frequency = H, time = W) and free of flatbuffer types.
+"""A small typed graph of an int8 or int16 network, in NHWC (frequency = H, time = W) and free of flatbuffer types.
 
 Lowering yields it, emitters read it, passes rewrite it with dataclasses.replace.
 """
@@ -9,14 +9,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from quantize.affine import Affine
 
-DType = Literal["int8", "int32"]
+DType = Literal["int8", "int16", "int32", "int64"]
 Pair = tuple[int, int]
 """(along H, along W)."""
 
@@ -44,15 +44,15 @@ class Activation(Enum):
 class Tensor:
     """An activation (`data` is None) or a constant.
 
-    `shape` is NHWC or (N, C); int8 tensors have an `affine`, an int32 bias has the product of its input's and its
-    weights' scales, other int32 tensors are plain numbers.
+    `shape` is NHWC or (N, C); int8 and int16 tensors have an `affine`, a bias (int32 beside int8, int64 beside int16)
+    has the product of its input's and its weights' scales, other int32 tensors are plain numbers.
     """
 
     name: str
     shape: tuple[int, ...]
     affine: Affine
     dtype: DType = "int8"
-    data: npt.NDArray[np.int8] | npt.NDArray[np.int32] | None = None
+    data: npt.NDArray[np.signedinteger[Any]] | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -61,7 +61,7 @@ class Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Conv2D:
-    """Inputs: x (1, H, W, I), weights (O, kernel H, kernel W, I) with a scale per O, bias int32 (O,)."""
+    """Inputs: x (1, H, W, I), weights (O, kernel H, kernel W, I) with a scale per O, bias (O,)."""
 
     stride: Pair
     dilation: Pair
@@ -82,7 +82,7 @@ class DepthwiseConv2D:
 
 @dataclass(frozen=True, kw_only=True)
 class FullyConnected:
-    """Inputs: x (1, I), weights (O, I) with a scale per O, bias int32 (O,)."""
+    """Inputs: x (1, I), weights (O, I) with a scale per O (int16: one scale), bias (O,)."""
 
     activation: Activation
 
@@ -103,17 +103,17 @@ class Mul:
 
 @dataclass(frozen=True)
 class Relu:
-    """max(x, 0) with a requantization, so that the largest int8 is an upper bound."""
+    """max(x, 0) with a requantization, so that the largest integer is an upper bound."""
 
 
 @dataclass(frozen=True)
 class Logistic:
-    """1 / (1 + exp(-x)); output scale 1/256, zero point -128."""
+    """1 / (1 + exp(-x)); output scale 1/256, zero point -128, or int16 1/32768, 0."""
 
 
 @dataclass(frozen=True)
 class HardSwish:
-    """x * clip(x + 3, 0, 6) / 6, with a requantization; `quantize.hard_swish` has the kernel's arithmetic."""
+    """x * clip(x + 3, 0, 6) / 6 of int8, with a requantization; `quantize.hard_swish` has the kernel's arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Gather:
 
 @dataclass(frozen=True)
 class Softmax:
-    """Over the last axis; output scale 1/256, zero point -128."""
+    """Over the last axis; output scale 1/256, zero point -128, or int16 1/32768, 0."""
 
 
 @dataclass(frozen=True, kw_only=True)

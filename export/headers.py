@@ -12,7 +12,7 @@ import numpy as np
 
 from export import cgen
 from export.arena import ARENA_MARGIN_BYTES, firmware_arena_bytes, measure_arena_bytes
-from export.firmware_model import FirmwareModel, Int8Tensor, read_firmware_model
+from export.firmware_model import FirmwareModel, IntegerTensor, read_firmware_model
 from kws import __version__
 from kws.artifact import atomic_folder
 from kws.config import SILENCE_LABEL, UNKNOWN_LABEL, FeatureConfig
@@ -39,7 +39,7 @@ _WITHOUT_FRONT_END = (
 
 
 def render_firmware(model: Path, out: Path) -> list[Path]:
-    """Make `out` a firmware folder for the int8 TFLite file `model`, which has its manifest beside it.
+    """Make `out` a firmware folder for the TFLite file `model`, which has its manifest beside it.
 
     A new or empty `out` gets the whole skeleton; of a model without features (one that came from ONNX) only what runs
     the model: inference, model and labels, but no front end and no program. In an existing firmware folder generated/
@@ -81,6 +81,7 @@ def render_generated(model: FirmwareModel, measured_arena_bytes: int) -> dict[st
         if model.features is None
         else "Batch, mel bands, frames, channels",
         "registrations": model.registrations,
+        "integer": model.input.dtype,
         **_model_values(model.data, measured_arena_bytes),
         **_tensor_values("input", model.input),
         **_tensor_values("output", model.output),
@@ -144,7 +145,7 @@ def _model_values(data: bytes, measured_arena_bytes: int) -> dict[str, Any]:
     }
 
 
-def _tensor_values(which: str, tensor: Int8Tensor) -> dict[str, Any]:
+def _tensor_values(which: str, tensor: IntegerTensor) -> dict[str, Any]:
     return {
         f"{which}_rank": len(tensor.shape),
         f"{which}_shape": ", ".join(map(str, tensor.shape)),

@@ -1,4 +1,4 @@
-"""An int8 TFLite model taken apart: what each op costs, how much memory it takes, and where int8 hurts."""
+"""An integer TFLite model taken apart: what each op costs, how much memory it takes, and where rounding hurts."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def _op_report(
         scale=output.scale,
         zero_point=output.zero_point,
         macs=shape.macs if shape else 0,
-        weight_bytes=sum(size for _, size in _constants(op, facts, "INT8")),
+        weight_bytes=sum(size for _, size in _constants(op, facts)),
         instructions=None if cost.instructions is None else dict(cost.instructions),
         share=None if cost.instructions is None or not on_m4 else cost.instructions["cortex_m4"] / on_m4,
         is_extrapolated=cost.is_extrapolated,
@@ -173,13 +173,14 @@ def _loss_db(op: OpFacts, sqnr_db: dict[int, float | None]) -> float | None:
     return min(before) - after if before and after is not None else None
 
 
-def _constants(op: OpFacts, facts: TfliteFacts, dtype: str) -> list[Span]:
+def _constants(op: OpFacts, facts: TfliteFacts) -> list[Span]:
+    """Weights, and operands of sums and products."""
     operands = [facts.tensors[index] for index in op.inputs if index != NO_TENSOR]
-    return [tensor.data for tensor in operands if tensor.data is not None and tensor.dtype == dtype]
+    return [tensor.data for tensor in operands if tensor.data is not None and tensor.dtype in ("INT8", "INT16")]
 
 
 def _file_bytes(facts: TfliteFacts, file_bytes: int) -> FileBytes:
-    weights = covered_bytes(span for op in facts.operators for span in _constants(op, facts, "INT8"))
+    weights = covered_bytes(span for op in facts.operators for span in _constants(op, facts))
     bias_indexes = {op.inputs[_BIAS_OPERAND] for op in facts.operators if op.name in _BIASED and len(op.inputs) > 2}
     biases = covered_bytes(
         span for index in bias_indexes - {NO_TENSOR} if (span := facts.tensors[index].data) is not None

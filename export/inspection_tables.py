@@ -35,7 +35,7 @@ _LEFT_ALIGNED = frozenset({"op", "output", "slow"})
 
 
 def print_inspection(found: Inspection) -> None:
-    """The ops, those that miss CMSIS-NN's fast kernels, the layers that lose most to int8, and the totals."""
+    """The ops, those that miss CMSIS-NN's fast kernels, the layers that lose most to rounding, and the totals."""
     console = Console(highlight=False, width=WIDTH)
     console.print(_op_table(found))
     console.print(_slow_table(found))
@@ -64,7 +64,7 @@ def _slow_table(found: Inspection) -> Table:
 
 
 def _worst_table(found: Inspection) -> Table:
-    table = _table(f"Where int8 loses most, {found.compared_clips} validation clips")
+    table = _table(f"Where rounding loses most, {found.compared_clips} validation clips")
     for heading in ("#", "op", "output", "SQNR dB", "loss dB"):
         table.add_column(heading, justify="left" if heading in _LEFT_ALIGNED else "right")
     known = [op for op in found.ops if op.loss_db is not None]
@@ -83,7 +83,8 @@ def _summary_table(found: Inspection) -> Table:
     table.add_row("ops", f"{len(found.ops)}")
     table.add_row("MACs", f"{found.macs:,}")
     for name, core in (("M4", "cortex_m4"), ("M55", "cortex_m55")):
-        table.add_row(f"instructions on Cortex-{name}, estimated", f"{found.instructions[core]:,}")
+        instructions = found.instructions[core]
+        table.add_row(f"instructions on Cortex-{name}, estimated", f"{instructions:,}" if instructions else "?")
     table.add_row("  of them outside the measured shapes", f"{found.extrapolated_share:.1%}")
     if found.unmeasured_ops:
         table.add_row("  without ops that were never measured", f"{found.unmeasured_ops}")

@@ -1,4 +1,4 @@
-"""How far each int8 tensor of the device is from the float tensor that it stands for."""
+"""How far each integer tensor of the device is from the float tensor that it stands for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from export.lowering.context import to_nhwc
 from export.tflite_reader import TensorFacts, TfliteFacts
 from kws.errors import KwsError
 from kws.progress import track
-from quantize.affine import Affine, FloatArray
+from quantize.affine import Affine, FloatArray, StepType
 from quantize.calibration import activations, cut_below_relu, min_max, shared_ranges
 from quantize.input_layout import InputLayout
 from quantize.qdq import UNQUANTIZED
@@ -53,12 +53,11 @@ def layer_names(graph: Graph) -> list[str]:
 def layer_sqnr_db(
     prepared_onnx: Path, layers: Sequence[str], model: bytes, facts: TfliteFacts, features: FloatArray
 ) -> dict[int, float | None]:
-    """SQNR (dB) of each tensor of the int8 `model` under TFLM against the prepared float model that was calibrated, on
-    `features` as the float model takes them.
+    """SQNR (dB) of each tensor of `model` under TFLM against the prepared float model that was calibrated.
 
-    `layers` are the `layer_names` of the graph that became `model`. The result is by index of the int8
-    tensor; those without a counterpart in the float model are left out, None means no noise or no signal. What a ReLU
-    behind an addition hides counts on neither side: ranges are cut there on purpose.
+    `features` are as the float model takes them, `layers` are the `layer_names` of the graph that became `model`. The
+    result is by index of the integer tensor; those without a counterpart in the float model are left out, None means no
+    noise or no signal. What a ReLU behind an addition hides counts on neither side: ranges are cut there on purpose.
     Raises KwsError if the models do not belong together.
     """
     prepared = onnx.load(prepared_onnx)
@@ -71,7 +70,9 @@ def layer_sqnr_db(
     images = InputLayout.of(prepared)(features)
     device = TflmRuntime(model, keep_tensors=True)
     found: dict[int, _Noise] = {}
-    for number, values in enumerate(track(activations(prepared, features), "Comparing layers", len(features))):
+    for number, values in enumerate(
+        track(activations(prepared, features, at_once=1), "Comparing layers", len(features))
+    ):
         device(images[number : number + 1])
         for index, name in name_of.items():
             if name in values:
@@ -87,7 +88,9 @@ def layer_sqnr_db(
 
 def _dequantized(device: TflmRuntime, tensor: TensorFacts, index: int) -> FloatArray:
     assert tensor.scale is not None and tensor.zero_point is not None
-    return Affine(tensor.scale, tensor.zero_point).dequantize(device.tensor(index))
+    values = device.tensor(index)
+    dtype: StepType = "int16" if values.dtype == np.int16 else "int8"
+    return Affine(tensor.scale, tensor.zero_point, dtype=dtype).dequantize(values)
 
 
 def _with_moved_values(sqnr_db: dict[int, float | None], facts: TfliteFacts) -> dict[int, float | None]:

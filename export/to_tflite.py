@@ -1,4 +1,4 @@
-"""int8 graph -> TFLite flatbuffer (schema version 3), small enough to deploy as it is.
+"""Integer graph -> TFLite flatbuffer (schema version 3), small enough to deploy as it is.
 
 Names are left out, and whatever is equal is written once: vectors, option and quantization tables, buffers and
 whole constant tensors. Flatbuffers allow it: an offset may be used more than once.
@@ -45,7 +45,7 @@ from export.graph import (
     Transpose,
 )
 from kws import __version__
-from quantize.affine import Affine
+from quantize.affine import Affine, StepType
 
 SCHEMA_VERSION = 3
 FILE_IDENTIFIER = b"TFL3"
@@ -59,15 +59,41 @@ _ACTIVATION = {
     Activation.RELU: schema.ActivationFunctionType.RELU,
     Activation.RELU6: schema.ActivationFunctionType.RELU6,
 }
-_TENSOR_TYPE = {"int8": schema.TensorType.INT8, "int32": schema.TensorType.INT32}
+_TENSOR_TYPE = {
+    "int8": schema.TensorType.INT8,
+    "int16": schema.TensorType.INT16,
+    "int32": schema.TensorType.INT32,
+    "int64": schema.TensorType.INT64,
+}
+# The lowest version of each op that has int8 and int16 activations, after TensorFlow Lite's own op versioning.
+_VERSIONS: dict[str, dict[StepType, int]] = {
+    "ADD": {"int8": 2, "int16": 3},
+    "AVERAGE_POOL_2D": {"int8": 2, "int16": 3},
+    "CAST": {"int8": 1},
+    "CONCATENATION": {"int8": 2, "int16": 3},
+    "CONV_2D": {"int8": 3, "int16": 4},
+    "DEPTHWISE_CONV_2D": {"int8": 3, "int16": 5},
+    "FULLY_CONNECTED": {"int8": 4, "int16": 7},
+    "GATHER": {"int8": 2},
+    "HARD_SWISH": {"int8": 1},
+    "LOGISTIC": {"int8": 2, "int16": 3},
+    "MAX_POOL_2D": {"int8": 2, "int16": 3},
+    "MEAN": {"int8": 2, "int16": 3},
+    "MUL": {"int8": 2, "int16": 4},
+    "PAD": {"int8": 2, "int16": 3},
+    "RELU": {"int8": 2, "int16": 3},
+    "RESHAPE": {"int8": 1, "int16": 1},
+    "SLICE": {"int8": 2, "int16": 4},
+    "SOFTMAX": {"int8": 2, "int16": 3},
+    "TRANSPOSE": {"int8": 2, "int16": 5},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Encoding:
-    """An op in the schema's terms. `version` is the lowest that has int8; int32 `constants` are its last inputs."""
+    """An op in the schema's terms; int32 `constants` are its last inputs."""
 
     builtin: str
-    version: int
     table: str = ""
     options: tuple[tuple[str, int | float], ...] = ()
     constants: tuple[npt.NDArray[np.int32], ...] = ()
@@ -78,46 +104,47 @@ def to_tflite(graph: Graph) -> bytes:
     return _Writer(graph).model()
 
 
-def _encode(attributes: Attributes) -> _Encoding:
-    """How the schema spells an op; versions after TensorFlow Lite's own op versioning for int8."""
+def _encode(attributes: Attributes, dtype: StepType) -> _Encoding:
+    """How the schema spells an op on activations of `dtype`."""
     match attributes:
         case Conv2D() | DepthwiseConv2D():
             return _encode_convolution(attributes)
         case AveragePool2D() | MaxPool2D():
             return _encode_pool(attributes)
         case FullyConnected(activation=activation):
-            return _Encoding(builtin="FULLY_CONNECTED", version=4, table="FullyConnected", options=_fused(activation))
+            return _Encoding(builtin="FULLY_CONNECTED", table="FullyConnected", options=_fused(activation))
         case Add(activation=activation):
-            return _Encoding(builtin="ADD", version=2, table="Add", options=_fused(activation))
+            # Else TensorFlow Lite takes int16 scales for powers of two.
+            any_scale = (("PotScaleInt16", 0),) if dtype == "int16" else ()
+            return _Encoding(builtin="ADD", table="Add", options=(*_fused(activation), *any_scale))
         case Mul(activation=activation):
-            return _Encoding(builtin="MUL", version=2, table="Mul", options=_fused(activation))
+            return _Encoding(builtin="MUL", table="Mul", options=_fused(activation))
         case Relu():
-            return _Encoding(builtin="RELU", version=2)
+            return _Encoding(builtin="RELU")
         case Logistic():
-            return _Encoding(builtin="LOGISTIC", version=2)
+            return _Encoding(builtin="LOGISTIC")
         case HardSwish():
-            return _Encoding(builtin="HARD_SWISH", version=1)
+            return _Encoding(builtin="HARD_SWISH")
         case Cast():
             types = (("InDataType", schema.TensorType.INT8), ("OutDataType", schema.TensorType.INT32))
-            return _Encoding(builtin="CAST", version=1, table="Cast", options=types)
+            return _Encoding(builtin="CAST", table="Cast", options=types)
         case Gather():
-            return _Encoding(builtin="GATHER", version=2, table="Gather", options=(("Axis", 0),))
+            return _Encoding(builtin="GATHER", table="Gather", options=(("Axis", 0),))
         case Softmax():
-            return _Encoding(builtin="SOFTMAX", version=2, table="Softmax", options=(("Beta", 1.0),))
+            return _Encoding(builtin="SOFTMAX", table="Softmax", options=(("Beta", 1.0),))
         case Slice(begin=begin, size=size):
-            return _Encoding(builtin="SLICE", version=2, constants=(_int32(begin), _int32(size)))
+            return _Encoding(builtin="SLICE", constants=(_int32(begin), _int32(size)))
         case Concatenation(axis=axis):
-            return _Encoding(builtin="CONCATENATION", version=2, table="Concatenation", options=(("Axis", axis),))
+            return _Encoding(builtin="CONCATENATION", table="Concatenation", options=(("Axis", axis),))
         case Pad(paddings=paddings):
-            return _Encoding(builtin="PAD", version=2, constants=(_int32(paddings),))
+            return _Encoding(builtin="PAD", constants=(_int32(paddings),))
         case Reshape(shape=shape):
-            return _Encoding(builtin="RESHAPE", version=1, constants=(_int32(shape),))
+            return _Encoding(builtin="RESHAPE", constants=(_int32(shape),))
         case Transpose(order=order):
-            return _Encoding(builtin="TRANSPOSE", version=2, constants=(_int32(order),))
+            return _Encoding(builtin="TRANSPOSE", constants=(_int32(order),))
         case Mean(axes=axes, keep_dims=keep_dims):
             return _Encoding(
                 builtin="MEAN",
-                version=2,
                 table="Reducer",
                 options=(("KeepDims", int(keep_dims)),),
                 constants=(_int32(axes),),
@@ -134,9 +161,9 @@ def _encode_convolution(attributes: Conv2D | DepthwiseConv2D) -> _Encoding:
         *_fused(attributes.activation),
     )
     if isinstance(attributes, Conv2D):
-        return _Encoding(builtin="CONV_2D", version=3, table="Conv2D", options=options)
+        return _Encoding(builtin="CONV_2D", table="Conv2D", options=options)
     multiplier = ("DepthMultiplier", attributes.depth_multiplier)
-    return _Encoding(builtin="DEPTHWISE_CONV_2D", version=3, table="DepthwiseConv2D", options=(*options, multiplier))
+    return _Encoding(builtin="DEPTHWISE_CONV_2D", table="DepthwiseConv2D", options=(*options, multiplier))
 
 
 def _encode_pool(attributes: AveragePool2D | MaxPool2D) -> _Encoding:
@@ -149,7 +176,7 @@ def _encode_pool(attributes: AveragePool2D | MaxPool2D) -> _Encoding:
         *_fused(attributes.activation),
     )
     builtin = "AVERAGE_POOL_2D" if isinstance(attributes, AveragePool2D) else "MAX_POOL_2D"
-    return _Encoding(builtin=builtin, version=2, table="Pool2D", options=options)
+    return _Encoding(builtin=builtin, table="Pool2D", options=options)
 
 
 def _fused(activation: Activation) -> tuple[tuple[str, int], ...]:
@@ -206,10 +233,11 @@ class _Writer:
         return bytes(self._builder.Output())
 
     def _operator(self, op: Op, index_of: dict[str, int]) -> int:
-        encoding = _encode(op.attributes)
+        dtype = self._graph.tensors[op.output].affine.dtype
+        encoding = _encode(op.attributes, dtype)
         constants = [self._int32_constant(values) for values in encoding.constants]
         fields = {
-            "OpcodeIndex": self._code(encoding),
+            "OpcodeIndex": self._code(encoding.builtin, dtype),
             "Inputs": self._vector(_int32([*(index_of[name] for name in op.inputs), *constants])),
             "Outputs": self._vector(_int32([index_of[op.output]])),
         }
@@ -218,10 +246,10 @@ class _Writer:
             fields["BuiltinOptionsType"] = getattr(schema.BuiltinOptions, f"{encoding.table}Options")
         return self._table("Operator", fields)
 
-    def _code(self, encoding: _Encoding) -> int:
+    def _code(self, name: str, dtype: StepType) -> int:
         """The index of the op's code; readers older than schema 3a look at the deprecated field."""
-        builtin = getattr(schema.BuiltinOperator, encoding.builtin)
-        fields = {"DeprecatedBuiltinCode": builtin, "BuiltinCode": builtin, "Version": encoding.version}
+        builtin = getattr(schema.BuiltinOperator, name)
+        fields = {"DeprecatedBuiltinCode": builtin, "BuiltinCode": builtin, "Version": _VERSIONS[name][dtype]}
         return self._index(("code", builtin), self._codes, lambda: self._table("OperatorCode", fields))
 
     def _constant(self, tensor: Tensor) -> int:
@@ -244,7 +272,7 @@ class _Writer:
             "Buffer": buffer,
             "Type": _TENSOR_TYPE[tensor.dtype],
         }
-        if tensor.name not in self._convolution_biases and tensor.affine != PLAIN_NUMBERS:
+        if tensor.name not in self._convolution_biases and tensor.affine is not PLAIN_NUMBERS:
             fields["Quantization"] = self._quantization(tensor.affine)
         return self._table("Tensor", fields)
 

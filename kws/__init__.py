@@ -9,7 +9,7 @@ The stages, in the order data flows through them:
     features    samples -> log-mel, the one definition
     model       BC-ResNet
     train       the loop; checkpoint keeps what it learnt
-    benchmark   float and int8 on the same clips
+    benchmark   float and integers on the same clips
 
 `quantize` and `export` take the checkpoint from there to int8, TFLite and C headers.
 """

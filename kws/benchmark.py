@@ -1,4 +1,4 @@
-"""What float and int8 answer on the same clips, side by side: as figures, and as a table for the terminal."""
+"""What float and integers answer on the same clips, side by side: as figures, and as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-FORMS = ("float", "int8")
+FLOAT = "float"
 MAX_CONFUSIONS = 20
 PLAIN_WIDTH = 120
 Logits = npt.NDArray[np.float32]
@@ -26,7 +26,8 @@ Logits = npt.NDArray[np.float32]
 class Benchmark:
     """Figures of one build on one list of clips; accuracies and agreement are fractions, sizes bytes.
 
-    `estimated_instructions` of one inference by core, and "unmeasured_ops" that they leave out.
+    The keys are "float" and what the device computes with, "int8" or "int16". `estimated_instructions` of one inference
+    by core, and "unmeasured_ops" that they leave out.
     """
 
     labels: list[str]
@@ -40,6 +41,10 @@ class Benchmark:
     model_bytes: int
     arena_bytes: int
     estimated_instructions: dict[str, int]
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        return tuple(self.accuracy)
 
     def as_json(self) -> dict[str, Any]:
         """JSON has no infinity: an SQNR without any noise is null."""
@@ -57,20 +62,21 @@ def compare(
     arena_bytes: int,
     estimated_instructions: dict[str, int],
 ) -> Benchmark:
-    """`logits` has float32 (n, classes) for "float" and, dequantized, for "int8"; `targets` int64 (n,)."""
-    winners = {form: logits[form].argmax(axis=1) for form in FORMS}
-    matrices = {form: confusion_matrix(targets, winners[form], len(labels)) for form in FORMS}
-    differing = np.flatnonzero(winners["float"] != winners["int8"]).tolist()
+    """`logits` has float32 (n, classes) for "float" and, dequantized, "int8" or "int16"; `targets` int64 (n,)."""
+    _, integer = forms = tuple(logits)
+    winners = {form: logits[form].argmax(axis=1) for form in forms}
+    matrices = {form: confusion_matrix(targets, winners[form], len(labels)) for form in forms}
+    differing = np.flatnonzero(winners[FLOAT] != winners[integer]).tolist()
     return Benchmark(
         labels=labels,
         clips=len(targets),
-        accuracy={form: accuracy(targets, winners[form]) for form in FORMS},
-        agreement=agreement(logits["float"], logits["int8"]),
-        sqnr_db=sqnr_db(logits["float"], logits["int8"]),
-        per_class={form: [dataclasses.asdict(f) for f in per_class(matrices[form], labels)] for form in FORMS},
-        confusion={form: matrices[form].tolist() for form in FORMS},
+        accuracy={form: accuracy(targets, winners[form]) for form in forms},
+        agreement=agreement(logits[FLOAT], logits[integer]),
+        sqnr_db=sqnr_db(logits[FLOAT], logits[integer]),
+        per_class={form: [dataclasses.asdict(f) for f in per_class(matrices[form], labels)] for form in forms},
+        confusion={form: matrices[form].tolist() for form in forms},
         disagreements=[
-            {"clip": clip_names[i], "label": labels[targets[i]]} | {form: labels[winners[form][i]] for form in FORMS}
+            {"clip": clip_names[i], "label": labels[targets[i]]} | {form: labels[winners[form][i]] for form in forms}
             for i in differing
         ],
         model_bytes=model_bytes,
@@ -89,19 +95,20 @@ def print_tables(result: Benchmark) -> None:
 
 
 def _class_table(result: Benchmark) -> Table:
-    table = _table("Per class", "class", "clips", "float recall", "int8 recall", "float precision", "int8 precision")
-    for of_float, of_int8 in zip(result.per_class["float"], result.per_class["int8"], strict=True):
-        cells = [_percent(f[figure]) for figure in ("recall", "precision") for f in (of_float, of_int8)]
+    headings = [f"{form} {figure}" for figure in ("recall", "precision") for form in result.forms]
+    table = _table("Per class", "class", "clips", *headings)
+    for of_float, of_integer in zip(*result.per_class.values(), strict=True):
+        cells = [_percent(f[figure]) for figure in ("recall", "precision") for f in (of_float, of_integer)]
         table.add_row(_visible(of_float["label"]), str(of_float["clips"]), *cells)
     return table
 
 
 def _confusion_table(result: Benchmark) -> Table:
-    table = _table("Confusion, the commonest first", "said", "heard", "float", "int8")
+    table = _table("Confusion, the commonest first", "said", "heard", *result.forms)
     pairs = [
         (said, heard) for said in range(len(result.labels)) for heard in range(len(result.labels)) if said != heard
     ]
-    counts = {pair: [result.confusion[form][pair[0]][pair[1]] for form in FORMS] for pair in pairs}
+    counts = {pair: [result.confusion[form][pair[0]][pair[1]] for form in result.forms] for pair in pairs}
     ranked = sorted((pair for pair in pairs if any(counts[pair])), key=lambda pair: (-max(counts[pair]), pair))
     for said, heard in ranked[:MAX_CONFUSIONS]:
         table.add_row(_visible(result.labels[said]), _visible(result.labels[heard]), *map(str, counts[said, heard]))
@@ -111,14 +118,18 @@ def _confusion_table(result: Benchmark) -> Table:
 
 
 def _summary_table(result: Benchmark) -> Table:
-    table = _table(f"{result.clips} test clips", "", *FORMS)
-    table.add_row("accuracy", *[f"{result.accuracy[form]:.2%}" for form in FORMS])
+    table = _table(f"{result.clips} test clips", "", *result.forms)
+    table.add_row("accuracy", *[f"{result.accuracy[form]:.2%}" for form in result.forms])
     table.add_row("same answer as float", "", f"{result.agreement:.2%}")
     table.add_row("logit SQNR", "", f"{result.sqnr_db:.1f} dB")
     table.add_row("model", "", f"{result.model_bytes:,} bytes")
     table.add_row("arena", "", f"{result.arena_bytes:,} bytes")
     for core, name in (("cortex_m4", "Cortex-M4"), ("cortex_m55", "Cortex-M55")):
-        table.add_row(f"instructions, {name}, estimated", "", f"{result.estimated_instructions[core]:,}")
+        instructions = result.estimated_instructions[core]
+        table.add_row(f"instructions, {name}, estimated", "", f"{instructions:,}" if instructions else "?")
+    unmeasured = result.estimated_instructions["unmeasured_ops"]
+    if unmeasured:
+        table.add_row("  without ops that were never measured", "", f"{unmeasured:,}")
     return table
 
 

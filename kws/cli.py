@@ -103,7 +103,11 @@ def _quantize(options: argparse.Namespace) -> Path:
 def _quantize_options(options: argparse.Namespace) -> QuantizeOptions:
     from quantize.options import QuantizeOptions
 
-    return QuantizeOptions(calibration_clips=options.calibration_clips, optimize=options.optimize)
+    if options.activations == "int16" and options.optimize != QuantizeOptions().optimize:
+        options.refuse("--optimize chooses between int8 forms; leave it out with --activations int16")
+    return QuantizeOptions(
+        calibration_clips=options.calibration_clips, activations=options.activations, optimize=options.optimize
+    )
 
 
 def _headers(options: argparse.Namespace) -> Path:
@@ -209,7 +213,7 @@ def _add_quantize(commands: _Commands) -> None:
     from quantize.options import GOALS, QuantizeOptions
 
     defaults = QuantizeOptions()
-    parser = _command(commands, "quantize", _quantize, "Checkpoint or ONNX -> int8 ONNX -> int8 TFLite, each proven.")
+    parser = _command(commands, "quantize", _quantize, "Checkpoint or ONNX -> QDQ ONNX -> integer TFLite, each proven.")
     parser.add_argument("model", type=Path, metavar="MODEL", help="RUN/checkpoint.pt of kws train, or a float .onnx")
     parser.add_argument(
         "--data", type=Path, metavar="DATA", help="of a checkpoint: the folder it was trained on (default: none)"
@@ -229,7 +233,14 @@ def _add_quantize(commands: _Commands) -> None:
         type=_positive,
         default=defaults.calibration_clips,
         metavar="N",
-        help=f"training clips or rows of NPY that set the int8 ranges (default: {defaults.calibration_clips})",
+        help=f"training clips or rows of NPY that set the ranges (default: {defaults.calibration_clips})",
+    )
+    parser.add_argument(
+        "--activations",
+        choices=["int8", "int16"],
+        default=defaults.activations,
+        help="what the device computes with; int16 is closer to float, larger and slower, weights stay int8 "
+        f"(default: {defaults.activations})",
     )
     parser.add_argument(
         "--optimize",
@@ -240,13 +251,13 @@ def _add_quantize(commands: _Commands) -> None:
 
 
 def _add_headers(commands: _Commands) -> None:
-    parser = _command(commands, "headers", _headers, "Render the firmware folder for an int8 TFLite model.")
-    parser.add_argument("model", type=Path, metavar="MODEL", help="BUILD/model.int8.tflite of kws quantize")
+    parser = _command(commands, "headers", _headers, "Render the firmware folder for a TFLite model of kws quantize.")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="BUILD/model.int8.tflite or model.int16.tflite")
     parser.add_argument("--out", type=Path, required=True, metavar="FIRMWARE", help="folder for the firmware")
 
 
 def _add_benchmark(commands: _Commands) -> None:
-    parser = _command(commands, "benchmark", _benchmark, "Judge float and int8 on the same test clips.")
+    parser = _command(commands, "benchmark", _benchmark, "Judge float and integer model on the same test clips.")
     parser.add_argument("build", type=Path, metavar="BUILD", help="folder that kws quantize wrote")
     parser.add_argument("--data", type=Path, metavar="DATA", help="folder with the test clips (default: none)")
     parser.add_argument("--inputs", type=Path, metavar="NPY", help="instead of DATA: float32 (n, ...) (default: none)")
@@ -259,7 +270,7 @@ def _add_benchmark(commands: _Commands) -> None:
 
 
 def _add_inspect(commands: _Commands) -> None:
-    parser = _command(commands, "inspect", _inspect, "Show what each op of an int8 TFLite model costs and loses.")
+    parser = _command(commands, "inspect", _inspect, "Show what each op of an integer TFLite model costs and loses.")
     parser.add_argument("model", type=Path, metavar="MODEL", help="BUILD/model.int8.tflite, or any int8 .tflite file")
     parser.add_argument(
         "--float", type=Path, metavar="ONNX", help="BUILD/model.onnx: compare each layer with it (default: do not)"

@@ -1,12 +1,13 @@
-"""Affine int8 quantization: the only place that rounds and clips.
+"""Affine int8 and int16 quantization: the only place that rounds and clips.
 
-real = scale * (quantized - zero_point), as the TensorFlow Lite 8-bit quantization specification and ONNX
-QuantizeLinear define it. Rounding is half to even on x / scale in float32, as onnxruntime does.
+real = scale * (quantized - zero_point), as the TensorFlow Lite quantization specification and ONNX QuantizeLinear
+define it; an int16 zero point is 0 there. Rounding is half to even on x / scale in float32, as onnxruntime does.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,14 @@ from kws.errors import KwsError
 
 FloatArray = npt.NDArray[np.float32]
 Int8Array = npt.NDArray[np.int8]
+Int16Array = npt.NDArray[np.int16]
 Int32Array = npt.NDArray[np.int32]
+StepArray = Int8Array | Int16Array
+StepType = Literal["int8", "int16"]
+"""The integers that a tensor is quantized to, as NumPy spells their type."""
 
 INT8_MIN, INT8_MAX = -128, 127
+INT16_MIN, INT16_MAX = -(2**15), 2**15 - 1
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 SYMMETRIC_MAX = 127
 SMALLEST_SCALE = 1e-12
@@ -28,19 +34,24 @@ class Affine:
     """Scale and zero point of a whole tensor, or one scale per channel along `axis`.
 
     `scale` is kept as a float32 array of shape () or, with `axis`, (channels,); `float(affine.scale)` reads the
-    former. `zero_point` is one int8 value for the tensor. Equal when all three are equal.
+    former. `zero_point` is one value of `dtype` for the tensor. Equal when all four are equal.
 
-    Raises KwsError for a scale that is not finite and positive, or a zero point outside int8.
+    Raises KwsError for a scale that is not finite and positive, a zero point outside int8, or an int16 one
+    other than 0.
     """
 
     scale: FloatArray
     zero_point: int
     axis: int | None
+    dtype: StepType
 
-    def __init__(self, scale: npt.ArrayLike, zero_point: int = 0, axis: int | None = None) -> None:
+    def __init__(
+        self, scale: npt.ArrayLike, zero_point: int = 0, axis: int | None = None, dtype: StepType = "int8"
+    ) -> None:
         object.__setattr__(self, "scale", np.array(scale, dtype=np.float32))
         object.__setattr__(self, "zero_point", int(zero_point))
         object.__setattr__(self, "axis", axis)
+        object.__setattr__(self, "dtype", dtype)
         if self.scale.ndim != (0 if axis is None else 1):
             raise KwsError(
                 f"A scale of shape {self.scale.shape} does not go with axis {axis}: give one, or one per channel."
@@ -51,6 +62,8 @@ class Affine:
             )
         if not INT8_MIN <= self.zero_point <= INT8_MAX:
             raise KwsError(f"The zero point {self.zero_point} lies outside int8; quantize the tensor to int8.")
+        if dtype == "int16" and self.zero_point != 0:
+            raise KwsError(f"The zero point of an int16 tensor is {self.zero_point}; quantize it with 0.")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Affine) and self._key == other._key
@@ -59,11 +72,19 @@ class Affine:
         return hash(self._key)
 
     @property
-    def _key(self) -> tuple[bytes, int, int | None]:
-        return self.scale.tobytes(), self.zero_point, self.axis
+    def _key(self) -> tuple[bytes, int, int | None, StepType]:
+        return self.scale.tobytes(), self.zero_point, self.axis, self.dtype
 
-    def quantize(self, values: npt.ArrayLike) -> Int8Array:
-        """float (any shape) -> int8 of that shape, saturated to [-128, 127].
+    @property
+    def lowest(self) -> int:
+        return INT8_MIN if self.dtype == "int8" else INT16_MIN
+
+    @property
+    def highest(self) -> int:
+        return INT8_MAX if self.dtype == "int8" else INT16_MAX
+
+    def quantize(self, values: npt.ArrayLike) -> StepArray:
+        """float (any shape) -> `dtype` of that shape, saturated to `lowest`..`highest`.
 
         Raises KwsError if `values` hold NaN.
         """
@@ -72,11 +93,12 @@ class Affine:
             raise KwsError("The values to quantize hold NaN; check the features or weights they come from.")
         with np.errstate(over="ignore"):
             steps = np.rint(reals / self._scale_for(reals.ndim))
-        quantized: Int8Array = np.clip(steps + np.float32(self.zero_point), INT8_MIN, INT8_MAX).astype(np.int8)
+        steps = np.clip(steps + np.float32(self.zero_point), self.lowest, self.highest)
+        quantized: StepArray = steps.astype(self.dtype)
         return quantized
 
-    def dequantize(self, values: npt.NDArray[np.int8]) -> FloatArray:
-        """int8 (any shape) -> float32 of that shape."""
+    def dequantize(self, values: StepArray) -> FloatArray:
+        """int8 or int16 (any shape) -> float32 of that shape."""
         steps = values.astype(np.int32) - self.zero_point
         return steps.astype(np.float32) * self._scale_for(values.ndim)
 
@@ -86,8 +108,12 @@ class Affine:
         return self.scale.reshape([-1 if index == self.axis else 1 for index in range(dimensions)])
 
 
-def affine_from_range(low: float, high: float) -> Affine:
-    """The int8 affine that spans `low`..`high` widened to include 0.0, which is represented exactly.
+PROBABILITY_AFFINES: dict[StepType, Affine] = {"int8": Affine(1 / 256, -128), "int16": Affine(1 / 32768, dtype="int16")}
+"""What the kernels of LOGISTIC and SOFTMAX put out, by type."""
+
+
+def affine_from_range(low: float, high: float, dtype: StepType = "int8") -> Affine:
+    """The affine that spans `low`..`high` widened to include 0.0, which is represented exactly; int16 is symmetric.
 
     A range of zero width at 0.0 (a tensor that is always zero) gets a scale of 1.0.
     Raises KwsError if a bound is not finite or `low` > `high`.
@@ -96,7 +122,9 @@ def affine_from_range(low: float, high: float) -> Affine:
         raise KwsError(f"The range {low} to {high} is no finite range; look for NaN or infinity in the activations.")
     low, high = min(float(low), 0.0), max(float(high), 0.0)
     if low == high:
-        return Affine(1.0, 0)
+        return Affine(1.0, 0, dtype=dtype)
+    if dtype == "int16":
+        return Affine(max(-low / INT16_MAX, high / INT16_MAX, SMALLEST_SCALE), dtype=dtype)
     scale = np.float32(max((high - low) / (INT8_MAX - INT8_MIN), SMALLEST_SCALE))
     zero_point = np.clip(np.rint(INT8_MIN - low / float(scale)), INT8_MIN, INT8_MAX)
     return Affine(scale, int(zero_point))

@@ -1,11 +1,11 @@
 """Value ranges of all activations, measured on calibration clips and cut where int8 needs less.
 
-A method is a function of `activations`, which yields every tensor clip by clip; `min_max` is one.
+A method is a function of `activations`, which yields every tensor of some clips at a time; `min_max` is one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from kws.errors import KwsError
 from quantize.ops import SHARED_SCALE_OPS
 
 FloatArray = npt.NDArray[np.float32]
+CLIPS_AT_ONCE = 8  # More take more memory and hardly less time.
 
 
 @dataclass(frozen=True)
@@ -60,28 +61,36 @@ def calibrate(model: onnx.ModelProto, features: FloatArray) -> dict[str, Range]:
     return cut_below_relu(model, shared_ranges(model, whole), seen)
 
 
-def activations(model: onnx.ModelProto, features: FloatArray) -> Iterator[dict[str, FloatArray]]:
-    """The input and all node outputs of `model` for each clip of `features`, one clip in memory at a time."""
+def activations(
+    model: onnx.ModelProto, features: FloatArray, at_once: int = CLIPS_AT_ONCE, only: Collection[str] | None = None
+) -> Iterator[dict[str, FloatArray]]:
+    """The input and all node outputs of `model`, `at_once` clips of `features` at a time, joined along axis 0.
+
+    With `only`, the input and those tensors alone.
+    The arrays are written anew for the next clips: copy what is to last.
+    """
     _require_finite_weights(model)
     name, shape = input_name_and_shape(model)
     if features.shape[1:] != shape[1:] or not len(features):
         raise KwsError(
             f"The calibration set has shape {features.shape}; give at least one clip of shape {shape[1:]} (float32)."
         )
-    session, outputs = _session(model)
-    for index, clip in enumerate(features):
-        values = {name: clip[None]} | dict(zip(outputs, session.run(outputs, {name: clip[None]}), strict=True))
+    session, shapes = _session(model, only)
+    joined = {tensor: np.zeros((at_once * rows, *rest), np.float32) for tensor, (rows, *rest) in shapes.items()}
+    bindings = [_binding(session, name, joined, shapes, index) for index in range(at_once)]
+    for start in range(0, len(features), at_once):
+        count = min(at_once, len(features) - start)
+        joined[name][:count] = features[start : start + count]
+        for binding in bindings[:count]:
+            session.run_with_iobinding(binding)
+        values = {tensor: array[: count * shapes[tensor][0]] for tensor, array in joined.items()}
         for tensor, array in values.items():
-            if not np.isfinite(array).all():
-                raise KwsError(
-                    f"Calibration clip {index} makes NaN or infinity in tensor {tensor!r}; "
-                    "take that clip out, or train the model again."
-                )
+            _require_finite(tensor, array.reshape(count, -1), start)
         yield values
 
 
 def min_max(clips: Iterator[dict[str, FloatArray]]) -> dict[str, ChannelRange]:
-    """What each tensor reaches over all clips, by channel."""
+    """What each tensor of `activations` reaches over all clips, by channel."""
     ranges: dict[str, ChannelRange] = {}
     for clip in clips:
         for name, array in clip.items():
@@ -193,7 +202,11 @@ def input_name_and_shape(model: onnx.ModelProto) -> tuple[str, tuple[int, ...]]:
     inputs = [value for value in model.graph.input if value.name not in constants]
     if len(inputs) != 1:
         raise KwsError(f"The ONNX model has {len(inputs)} inputs; give a model with one.")
-    return inputs[0].name, tuple(dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim)
+    return inputs[0].name, _shape(inputs[0])
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    return tuple(int(dimension.dim_value) for dimension in value.type.tensor_type.shape.dim)
 
 
 def _require_finite_weights(model: onnx.ModelProto) -> None:
@@ -202,8 +215,31 @@ def _require_finite_weights(model: onnx.ModelProto) -> None:
             raise KwsError(f"The weights {tensor.name!r} hold NaN or infinity; train the model again.")
 
 
-def _session(model: onnx.ModelProto) -> tuple[Any, list[str]]:
-    """An onnxruntime session for `model` that also puts out all its float activations, and their names."""
+def _binding(
+    session: Any, name: str, joined: Mapping[str, FloatArray], shapes: Mapping[str, tuple[int, ...]], index: int
+) -> Any:
+    """Lets `session` read and write clip `index` of `joined`: new arrays would cost more than the computation."""
+    binding = session.io_binding()
+    for tensor, shape in shapes.items():
+        part = joined[tensor][index * shape[0] : (index + 1) * shape[0]]
+        bind = binding.bind_input if tensor == name else binding.bind_output
+        bind(tensor, "cpu", 0, np.float32, shape, part.ctypes.data)
+    return binding
+
+
+def _require_finite(tensor: str, clips: FloatArray, first: int) -> None:
+    """`clips` are (n, values of one clip); `first` is the number of the first of them."""
+    if np.isfinite(clips).all():
+        return
+    index = first + int(np.flatnonzero(~np.isfinite(clips).all(axis=1))[0])
+    raise KwsError(
+        f"Calibration clip {index} makes NaN or infinity in tensor {tensor!r}; "
+        "take that clip out, or train the model again."
+    )
+
+
+def _session(model: onnx.ModelProto, only: Collection[str] | None) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """An onnxruntime session for `model` that also puts out all its float activations; their shapes and the input's."""
     import onnxruntime
 
     probe = onnx.shape_inference.infer_shapes(model)
@@ -213,7 +249,8 @@ def _session(model: onnx.ModelProto) -> tuple[Any, list[str]]:
         if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     }
     del probe.graph.output[:]
-    outputs = [name for node in model.graph.node for name in node.output if name in float_values]
+    wanted = float_values if only is None else float_values.keys() & only
+    outputs = [name for node in model.graph.node for name in node.output if name in wanted]
     probe.graph.output.extend(float_values[name] for name in outputs)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -222,4 +259,5 @@ def _session(model: onnx.ModelProto) -> tuple[Any, list[str]]:
     except Exception as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise KwsError(f"onnxruntime cannot run the model ({reason}); look for unsupported ops in it.") from error
-    return session, outputs
+    name, shape = input_name_and_shape(model)
+    return session, {name: shape} | {output: _shape(float_values[output]) for output in outputs}

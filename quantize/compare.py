@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from kws.errors import KwsError
 from kws.metrics import pair
-from quantize.affine import Int8Array
+from quantize.affine import StepArray, StepType
 
 EXPORT_MAX_LOGIT_DIFFERENCE = 1e-4
 REWRITE_MAX_LOGIT_DIFFERENCE = 1e-3
 REWRITE_MAX_RELATIVE_DIFFERENCE = 1e-5
-KERNELS_MAX_STEPS = 1
-DEVICE_MIN_SHARE_WITHIN_ONE_STEP = 0.99
+# float32 sums and rare ties show in int16, where 16 steps are a sixteenth of one in int8.
+MAX_STEPS: dict[StepType, int] = {"int8": 1, "int16": 16}
+DEVICE_MIN_SHARE_WITHIN_STEPS = 0.99
 DEVICE_MIN_AGREEMENT = 0.99
 
 Logits = npt.NDArray[np.float32]
@@ -27,10 +28,10 @@ Logits = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class StepDifferences:
-    """How two int8 tensors differ: shares (0..1) of values that are equal and within one step, and the largest."""
+    """How two integer tensors differ: shares (0..1) of values that are equal and within some steps, and the largest."""
 
     share_equal: float
-    share_within_one_step: float
+    share_within: float
     max_steps: int
 
 
@@ -45,8 +46,8 @@ class Check:
     sentence: str
 
 
-def shared_winner(a: Int8Array, b: Int8Array) -> float:
-    """The share (0..1) of clips on which some class has the largest logit in both; several may, in int8."""
+def shared_winner(a: StepArray, b: StepArray) -> float:
+    """The share (0..1) of clips on which some class has the largest logit in both; several may, in integers."""
     first, second = pair(a, b)
     wins = [logits == logits.max(axis=1, keepdims=True) for logits in (first, second)]
     return float(np.mean((wins[0] & wins[1]).any(axis=1)))
@@ -57,15 +58,16 @@ def max_abs_difference(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     return float(np.abs(first - second).max())
 
 
-def step_differences(a: Int8Array, b: Int8Array) -> StepDifferences:
-    """Differences of two int8 arrays of one shape, in quantization steps. Raises KwsError if they are not int8."""
-    if np.asarray(a).dtype != np.int8 or np.asarray(b).dtype != np.int8:
-        raise KwsError("Steps can only be counted between int8 tensors; quantize both.")
+def step_differences(a: StepArray, b: StepArray, within: int = 1) -> StepDifferences:
+    """Differences of two arrays of one shape, both int8 or both int16, in steps; `share_within` is that of at most
+    `within` of them. Raises KwsError for other types."""
+    if {np.asarray(a).dtype, np.asarray(b).dtype} not in ({np.dtype(np.int8)}, {np.dtype(np.int16)}):
+        raise KwsError("Steps can only be counted between int8 or between int16 tensors; quantize both.")
     first, second = pair(a, b)
     steps = np.abs(first - second)
     return StepDifferences(
         share_equal=float(np.mean(steps == 0)),
-        share_within_one_step=float(np.mean(steps <= 1)),
+        share_within=float(np.mean(steps <= within)),
         max_steps=int(steps.max()),
     )
 
@@ -95,25 +97,29 @@ def check_rewrite(onnx_logits: Logits, rewritten_logits: Logits) -> list[Check]:
     ]
 
 
-def check_kernels(reference_logits: Int8Array, tflm_logits: Int8Array) -> list[Check]:
+def check_kernels(reference_logits: StepArray, tflm_logits: StepArray) -> list[Check]:
     """TFLite reference kernels against TensorFlow Lite Micro, on the same flatbuffer."""
     steps = step_differences(reference_logits, tflm_logits).max_steps
-    return [_at_most("TFLite reference -> TFLM", "largest logit difference in int8 steps", steps, KERNELS_MAX_STEPS)]
+    figure = f"largest logit difference in {tflm_logits.dtype.name} steps"
+    return [_at_most("TFLite reference -> TFLM", figure, steps, _max_steps(tflm_logits))]
 
 
-def check_device(qdq_logits: Int8Array, tflm_logits: Int8Array) -> list[Check]:
-    """QDQ ONNX under onnxruntime against TensorFlow Lite Micro, both int8 (clips, classes) with one affine.
+def check_device(qdq_logits: StepArray, tflm_logits: StepArray) -> list[Check]:
+    """QDQ ONNX under onnxruntime against TensorFlow Lite Micro, both int8 or both int16 (clips, classes) with one
+    affine.
 
     One clip may always have another winner, however few there are.
     """
     arrow = "QDQ ONNX -> TFLM"
     one_clip = 1 / max(1, len(qdq_logits))
+    steps = _max_steps(tflm_logits)
+    counted = "one int8 step" if steps == 1 else f"{steps} int16 steps"
     return [
         _at_least(
             arrow,
-            "share of logits within one int8 step",
-            step_differences(qdq_logits, tflm_logits).share_within_one_step,
-            DEVICE_MIN_SHARE_WITHIN_ONE_STEP,
+            f"share of logits within {counted}",
+            step_differences(qdq_logits, tflm_logits, within=steps).share_within,
+            DEVICE_MIN_SHARE_WITHIN_STEPS,
         ),
         _at_least(
             arrow,
@@ -122,6 +128,10 @@ def check_device(qdq_logits: Int8Array, tflm_logits: Int8Array) -> list[Check]:
             min(DEVICE_MIN_AGREEMENT, 1 - one_clip),
         ),
     ]
+
+
+def _max_steps(logits: StepArray) -> int:
+    return MAX_STEPS["int16" if logits.dtype == np.int16 else "int8"]
 
 
 def require(checks: Sequence[Check]) -> None:

@@ -10,6 +10,10 @@ float value, away from zero, makes the one rounding give what the two give.
 AVERAGE_POOL_2D takes halves away from zero, counted in int8 without the zero point, where QuantizeLinear takes them to
 the even step; a nudge decides them. HARD_SWISH has an arithmetic of its own; what it answers to each int8 input stands
 in a table. So does x * sigmoid(x) where the device has it as a table, too.
+
+Convolutions and matrix products of int16 add up in int64 and round once, but their multiplier has 15 bits and not 31:
+the mantissa above, rounded. That changes a value by up to 2^-16 of itself, half a step of the largest ones, so the
+float value is multiplied by what the rounding made of the multiplier.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from quantize.affine import INT8_MIN, Affine
+from quantize.affine import INT8_MIN, INT16_MAX, Affine
 from quantize.hard_swish import hard_swish_table
 from quantize.ops import WEIGHTED_OPS
 from quantize.tables import swish_table
@@ -34,16 +38,21 @@ ACTIVATIONS = frozenset({"Relu", "Clip"})
 
 def round_as_device(qdq: onnx.ModelProto) -> onnx.ModelProto:
     """`qdq` with y + sign(y) * half behind each Conv, Gemm, MatMul and Mul, before its ReLU, if any, and a table in
-    place of each HardSwish and of each x * sigmoid(x) without a quantizer inside.
+    place of each HardSwish and of each x * sigmoid(x) without a quantizer inside. Beside int16, a Conv, Gemm or MatMul
+    has y * (rounded multiplier / multiplier) instead.
 
-    `half` is 2^-shift / 2 of an output step, per channel. ADD needs none: it rounds first at 2^-20 of a step.
+    `half` is 2^-shift / 2 of an output step, per channel. ADD needs none: it rounds first at 2^-20 of a step, or 2^-15
+    of an int16 one.
     """
     graph = _Graph(qdq)
     nodes: list[onnx.NodeProto] = []
     constants: list[onnx.TensorProto] = []
     for node in qdq.graph.node:
-        half, nudge = graph.half_first_rounding(node), graph.nudge(node)
-        if half is not None and half.any():
+        half, nudge, ratio = graph.half_first_rounding(node), graph.nudge(node), graph.rounded_multiplier(node)
+        if ratio is not None:
+            nodes += _with_rounded_multiplier(node)
+            constants.append(numpy_helper.from_array(ratio, f"{node.output[0]}/rounded_multiplier"))
+        elif half is not None and half.any():
             nodes += _with_first_rounding(node)
             constants.append(numpy_helper.from_array(half, f"{node.output[0]}/half_first_rounding"))
         elif nudge is not None:
@@ -65,6 +74,12 @@ def round_as_device(qdq: onnx.ModelProto) -> onnx.ModelProto:
 def _with_first_rounding(node: onnx.NodeProto) -> list[onnx.NodeProto]:
     exact = f"{node.output[0]}/exact"
     return [_renamed(node, exact), *_away_from_zero(node.output[0], exact, exact, "half_first_rounding")]
+
+
+def _with_rounded_multiplier(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    output = node.output[0]
+    exact, name = f"{output}/exact", f"{output}/rounded_multiplier"
+    return [_renamed(node, exact), helper.make_node("Mul", [exact, name], [output], f"{output}/rounded_as_device")]
 
 
 def _with_nudge(node: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -122,27 +137,37 @@ class _Graph:
         self._readers: dict[str, list[onnx.NodeProto]] = {}
         self._scale_read: dict[str, npt.NDArray[np.float64]] = {}
         self._scale_written: dict[str, npt.NDArray[np.float64]] = {}
+        self._int16: set[str] = set()
         for node in qdq.graph.node:
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
             if node.op_type == "DequantizeLinear":
                 self._scale_read[node.output[0]] = constants[node.input[1]].astype(np.float64)
+                if constants[node.input[2]].dtype == np.int16:
+                    self._int16.add(node.output[0])
             elif node.op_type == "QuantizeLinear":
                 self._scale_written[node.input[0]] = constants[node.input[1]].astype(np.float64)
 
     def half_first_rounding(self, node: onnx.NodeProto) -> npt.NDArray[np.float32] | None:
         """Real units, broadcastable to the node's output; None if the node is not requantized by a multiplier."""
-        if node.op_type not in WEIGHTED_OPS | {"Mul"}:
+        multiplier, written = self._multiplier(node), self._written_scale(node.output[0])
+        if multiplier is None or written is None:
             return None
-        scales = [self._scale_read.get(name) for name in node.input[:2]]
-        written = self._written_scale(node.output[0])
-        if scales[0] is None or scales[1] is None or written is None:
-            return None
-        multiplier = scales[0] * scales[1] / written
         # np.frexp: multiplier = mantissa * 2^exponent; a positive exponent shifts left and rounds once.
         steps = np.where(np.frexp(multiplier)[1] < 0, np.ldexp(0.5, np.frexp(multiplier)[1]), 0.0)
         half = (steps * written).astype(np.float32)
         return half.reshape(-1, 1, 1) if node.op_type == "Conv" else half
+
+    def rounded_multiplier(self, node: onnx.NodeProto) -> npt.NDArray[np.float32] | None:
+        """What the 15 bits of an int16 kernel's multiplier make of it, as a ratio, broadcastable to the node's output;
+        None for other nodes."""
+        multiplier = self._multiplier(node)
+        if multiplier is None or node.op_type not in WEIGHTED_OPS or node.input[0] not in self._int16:
+            return None
+        mantissa, _ = np.frexp(multiplier)
+        rounded = np.minimum(np.floor(mantissa * 2.0**15 + 0.5), INT16_MAX) / 2.0**15
+        ratio = (rounded / mantissa).astype(np.float32)
+        return ratio.reshape(-1, 1, 1) if node.op_type == "Conv" else ratio
 
     def nudge(self, node: onnx.NodeProto) -> dict[str, npt.NDArray[np.float32]] | None:
         """Less than what averages of int8 differ by, and the real value of int8 0; None if the node is no average."""
@@ -173,9 +198,17 @@ class _Graph:
         before, after = self._affine(self._makers[source]), self._affine(self._readers[node.output[0]][0])
         return _Lookup(source, np.roll(after.dequantize(table(before, after)), INT8_MIN))
 
+    def _multiplier(self, node: onnx.NodeProto) -> npt.NDArray[np.float64] | None:
+        """From steps of the accumulator to steps of the output; None if there is no such thing at `node`."""
+        if node.op_type not in WEIGHTED_OPS | {"Mul"}:
+            return None
+        first, second = (self._scale_read.get(name) for name in node.input[:2])
+        written = self._written_scale(node.output[0])
+        return None if first is None or second is None or written is None else first * second / written
+
     def _affine(self, quantizer: onnx.NodeProto) -> Affine:
         scale, zero_point = (self._constants[name] for name in quantizer.input[1:3])
-        return Affine(scale, int(zero_point))
+        return Affine(scale, int(zero_point), dtype=zero_point.dtype.name)
 
     def _written_scale(self, name: str) -> npt.NDArray[np.float64] | None:
         if name in self._scale_written:

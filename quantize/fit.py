@@ -38,12 +38,16 @@ def fit_stacked_rows(model: onnx.ModelProto, features: FloatArray) -> onnx.Model
 
     `features` are float32 (clips, 1, mel_bands, frames); their ranges decide. Raises KwsError as `calibrate` does.
     """
-    ranges = {name: channels.whole for name, channels in min_max(activations(model, features)).items()}
     fitted = ir.from_proto(model)
-    for node in fitted.graph:
-        readers = list(_readers(node)) if node.op_type == "Conv" else []
-        if readers:
-            _fit(fitted.graph, node, readers, ranges)
+    readers = {node: list(_readers(node)) for node in fitted.graph if node.op_type == "Conv"}
+    pieces = [piece for found in readers.values() for reader in found for piece in reader.stack.inputs]
+    if not pieces:
+        return ir.to_proto(fitted)
+    seen = min_max(activations(model, features, only={piece.name or "" for piece in pieces if piece is not None}))
+    ranges = {name: channels.whole for name, channels in seen.items()}
+    for node, found in readers.items():
+        if found:
+            _fit(fitted.graph, node, found, ranges)
     return ir.to_proto(fitted)
 
 

@@ -1,7 +1,9 @@
-"""What TFLM's int8 HARD_SWISH answers to each of its 256 inputs: x * clip(x + 3, 0, 6) / 6 with 16-bit multipliers.
+"""Hard-swish, x * clip(x + 3, 0, 6) / 6: what TFLM's int8 HARD_SWISH answers to each of its 256 inputs, and what stands
+for it in int16, of which TFLM has no kernel.
 
-The arithmetic is that of TensorFlow Lite's reference_ops::HardSwish (hard_swish.h) on gemmlowp's 16-bit fixed point.
-It differs from the rounded real value by a step here and there, so that only the kernel's own answers can stand for it.
+The int8 arithmetic is that of TensorFlow Lite's reference_ops::HardSwish (hard_swish.h) on gemmlowp's 16-bit fixed
+point. It differs from the rounded real value by a step here and there, so that only the kernel's own answers can stand
+for it.
 """
 
 from __future__ import annotations
@@ -10,10 +12,11 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
 
-from quantize.affine import INT8_MAX, INT8_MIN, Affine, Int8Array
+from quantize.affine import INT8_MAX, INT8_MIN, INT16_MAX, INT16_MIN, Affine, Int8Array
 
-INT16_MIN, INT16_MAX = -(2**15), 2**15 - 1
 _HIRES = np.float32(1 / 128)
 _RELUISH_SCALE = np.float32(3 / 32768)
 
@@ -38,6 +41,33 @@ def hard_swish_table(source: Affine, result: Affine) -> Int8Array:
     steps = _shifted_right(product, -output_exponent) + result.zero_point
     table: Int8Array = np.clip(steps, INT8_MIN, INT8_MAX).astype(np.int8)
     return table
+
+
+def expand_hard_swish(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` with Add, Clip, Mul and Mul in place of each HardSwish."""
+    expanded = onnx.ModelProto()
+    expanded.CopyFrom(model)
+    del expanded.graph.node[:]
+    for node in model.graph.node:
+        nodes, constants = _expanded(node) if node.op_type == "HardSwish" else ([node], [])
+        expanded.graph.node.extend(nodes)
+        expanded.graph.initializer.extend(constants)
+    return onnx.shape_inference.infer_shapes(expanded, strict_mode=True)
+
+
+def _expanded(node: onnx.NodeProto) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    source, output = node.input[0], node.output[0]
+    shifted, gate, product = (f"{output}/{part}" for part in ("shifted", "gate", "product"))
+    numbers = {"three": 3.0, "zero": 0.0, "six": 6.0, "sixth": 1 / 6}
+    constants = [numpy_helper.from_array(np.float32(value), f"{output}/{name}") for name, value in numbers.items()]
+    three, zero, six, sixth = (constant.name for constant in constants)
+    nodes = [
+        helper.make_node("Add", [source, three], [shifted], shifted),
+        helper.make_node("Clip", [shifted, zero, six], [gate], gate),
+        helper.make_node("Mul", [source, gate], [product], product),
+        helper.make_node("Mul", [product, sixth], [output], node.name or output),
+    ]
+    return nodes, constants
 
 
 def _multiplier(factor: float) -> tuple[int, int]:

@@ -6,7 +6,8 @@ from kws.errors import KwsError
 
 SHARED_SCALE_OPS = frozenset({"Slice", "Concat", "Pad", "AveragePool", "MaxPool", "Flatten", "Reshape", "Squeeze"})
 PROBABILITY_OPS = frozenset({"Sigmoid", "Softmax"})
-WEIGHTED_OPS = frozenset({"Conv", "Gemm", "MatMul"})
+DENSE_OPS = frozenset({"Gemm", "MatMul"})
+WEIGHTED_OPS = DENSE_OPS | {"Conv"}
 BROADCAST_OPS = frozenset({"Add", "Mul"})
 SUPPORTED_OPS = (
     SHARED_SCALE_OPS

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.errors import KwsError
-from quantize.affine import Affine, FloatArray, Int8Array
+from quantize.affine import Affine, FloatArray, StepArray, StepType
 
 Source = str | Path | bytes
 
@@ -26,6 +26,7 @@ Source = str | Path | bytes
 _ARENA_BASE_BYTES = 1 << 16
 _ARENA_BYTES_PER_OP = 1 << 12
 _ARENA_BYTES_PER_MODEL_BYTE = 16
+_ARENA_BYTES_PER_ELEMENT = 2
 
 
 class OnnxRuntime:
@@ -65,8 +66,8 @@ class OnnxRuntime:
         return answer
 
 
-class Int8Runtime(ABC):
-    """An int8 TFLite model: `input` and `output` are its own affines, the shapes its own (NHWC)."""
+class IntegerRuntime(ABC):
+    """An int8 or int16 TFLite model: `input` and `output` are its own affines, the shapes its own (NHWC)."""
 
     input: Affine
     output: Affine
@@ -80,24 +81,24 @@ class Int8Runtime(ABC):
         self._clip_shape = (channels, *self.input_shape[1:-1])
         self.output_shape = tuple(int(size) for size in output_details["shape"])
 
-    def __call__(self, features: FloatArray) -> Int8Array:
-        """float32 (n, channels, height, width) or (n, channels) -> int8 logits (n, classes).
+    def __call__(self, features: FloatArray) -> StepArray:
+        """float32 (n, channels, height, width) or (n, channels) -> int8 or int16 logits (n, classes).
 
         Raises KwsError for another shape or NaN.
         """
         _require_shape(features, self._clip_shape)
         quantized = np.moveaxis(self.input.quantize(features), 1, -1)
-        logits = np.zeros((len(features), *self.output_shape[1:]), np.int8)
+        logits: StepArray = np.zeros((len(features), *self.output_shape[1:]), self.output.dtype)
         for index, clip in enumerate(quantized):
             logits[index] = self._invoke(np.ascontiguousarray(clip[np.newaxis]))[0]
         return logits
 
     @abstractmethod
-    def _invoke(self, values: Int8Array) -> npt.NDArray[Any]:
-        """int8 NHWC input of batch 1 -> the output tensor. No state is left between calls."""
+    def _invoke(self, values: StepArray) -> npt.NDArray[Any]:
+        """int8 or int16 NHWC input of batch 1 -> the output tensor. No state is left between calls."""
 
 
-class TflmRuntime(Int8Runtime):
+class TflmRuntime(IntegerRuntime):
     """TensorFlow Lite for Microcontrollers with its reference kernels: the oracle for what a device computes."""
 
     def __init__(self, source: Source, *, keep_tensors: bool = False) -> None:
@@ -119,27 +120,26 @@ class TflmRuntime(Int8Runtime):
             raise KwsError(f"{_name(source)}: TFLM cannot prepare it; make it anew with kws quantize.") from error
         super().__init__(self._interpreter.get_input_details(0), self._interpreter.get_output_details(0), _name(source))
 
-    def tensor(self, index: int) -> Int8Array:
-        """The int8 tensor number `index` of the model as the last clip left it; needs `keep_tensors`."""
-        values: Int8Array = self._interpreter.GetTensor(index, 0)["tensor_data"]
+    def tensor(self, index: int) -> StepArray:
+        """The int8 or int16 tensor number `index` of the model as the last clip left it; needs `keep_tensors`."""
+        values: StepArray = self._interpreter.GetTensor(index, 0)["tensor_data"]
         return values
 
-    def _invoke(self, values: Int8Array) -> npt.NDArray[Any]:
+    def _invoke(self, values: StepArray) -> npt.NDArray[Any]:
         self._interpreter.set_input(values, 0)
         self._interpreter.invoke()
         output: npt.NDArray[Any] = self._interpreter.get_output(0)
         return output
 
 
-class TfliteReferenceRuntime(Int8Runtime):
+class TfliteReferenceRuntime(IntegerRuntime):
     """TensorFlow Lite's reference kernels. Its default kernels differ from them by several steps."""
 
     def __init__(self, source: Source) -> None:
         """`source` is a path or the model itself. Raises KwsError if TensorFlow Lite cannot prepare it."""
         model = _read(source)
+        tf = load_tensorflow()
         with _silence():
-            import tensorflow as tf
-
             resolver = tf.lite.experimental.OpResolverType.BUILTIN_REF
             try:
                 self._interpreter = tf.lite.Interpreter(
@@ -155,18 +155,28 @@ class TfliteReferenceRuntime(Int8Runtime):
         self._input_index, self._output_index = input_details["index"], output_details["index"]
         super().__init__(input_details, output_details, _name(source))
 
-    def _invoke(self, values: Int8Array) -> npt.NDArray[Any]:
+    def _invoke(self, values: StepArray) -> npt.NDArray[Any]:
         self._interpreter.set_tensor(self._input_index, values)
         self._interpreter.invoke()
         output: npt.NDArray[Any] = self._interpreter.get_tensor(self._output_index)
         return output
 
 
+def load_tensorflow() -> Any:
+    """The module, imported without a word; it takes seconds."""
+    with _silence():
+        import tensorflow
+
+    return tensorflow
+
+
 def _affine(details: dict[str, Any], name: str) -> Affine:
     parameters = details["quantization_parameters"]
-    if details["dtype"] != np.int8 or len(parameters["scales"]) != 1:
-        raise KwsError(f"{name}: its input and output must be int8 with one scale; make it anew with kws quantize.")
-    return Affine(parameters["scales"][0], int(parameters["zero_points"][0]))
+    types: dict[Any, StepType] = {np.int8: "int8", np.int16: "int16"}
+    dtype = types.get(details["dtype"])
+    if dtype is None or len(parameters["scales"]) != 1:
+        raise KwsError(f"{name}: its input and output must be int8 or int16 with one scale; run kws quantize again.")
+    return Affine(parameters["scales"][0], int(parameters["zero_points"][0]), dtype=dtype)
 
 
 def _arena_bytes(model: bytes) -> int:
@@ -175,7 +185,7 @@ def _arena_bytes(model: bytes) -> int:
 
     subgraph = schema.Model.GetRootAs(model).Subgraphs(0)
     tensors = (subgraph.Tensors(index) for index in range(subgraph.TensorsLength()))
-    elements = sum(math.prod(tensor.ShapeAsNumpy().tolist()) for tensor in tensors)
+    elements = sum(math.prod(tensor.ShapeAsNumpy().tolist()) for tensor in tensors) * _ARENA_BYTES_PER_ELEMENT
     operators: int = subgraph.OperatorsLength()
     bookkeeping = _ARENA_BYTES_PER_OP * operators + _ARENA_BYTES_PER_MODEL_BYTE * len(model)
     return int(_ARENA_BASE_BYTES + bookkeeping + elements)

@@ -6,7 +6,7 @@
 
 int main(void) {
   static KwsFrontend frontend;
-  static int8_t input[kInputElements];
+  static KwsInteger input[kInputElements];
   int16_t samples[7];
   int32_t count;
   kws_frontend_reset(&frontend);

@@ -11,20 +11,31 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from quantize.affine import Affine, bias_scales
+from quantize.affine import INT16_MAX, PROBABILITY_AFFINES, Affine, StepType, bias_scales
 
 # Scales without simple ratios: onnxruntime rounds ties to even and kernels away from zero, so ties are kept rare.
 INPUT = Affine(0.0517, -7)
 OUTPUT = Affine(0.3, 5)
-PROBABILITY = Affine(1 / 256, -128)
+PROBABILITY = PROBABILITY_AFFINES["int8"]
+INT16_OPSET = 21
+
+
+def int16_affine(affine: Affine) -> Affine:
+    """What covers the same range in int16; the fixed one of a sigmoid or softmax for that of int8."""
+    if affine == PROBABILITY:
+        return PROBABILITY_AFFINES["int16"]
+    farthest = max(affine.highest - affine.zero_point, affine.zero_point - affine.lowest)
+    return affine if affine.dtype == "int16" else Affine(affine.scale * (farthest / INT16_MAX), dtype="int16")
 
 
 @dataclass
 class QdqBuilder:
     """Adds nodes one by one; each op ends in QuantizeLinear, DequantizeLinear and returns the name of the latter's
-    output. `affines` has the affine behind each such name."""
+    output. `affines` has the affine behind each such name. With `activations` int16, what is given as int8 is turned
+    into that."""
 
     seed: int = 0
+    activations: StepType = "int8"
     opset: int = 17
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: list[onnx.TensorProto] = field(default_factory=list)
@@ -57,10 +68,19 @@ class QdqBuilder:
         channels = weights.shape[axis]
         scales = np.asarray(self.rng.uniform(0.002, 0.01, channels), np.float32)
         bias = np.asarray(self.rng.integers(-3000, 3000, channels), np.int32)
+        if self.activations == "int16":
+            scales = np.full_like(scales, scales[0]) if weights.ndim == 2 else scales
+            bias *= 256
         return [
             self.dequantized(weights, Affine(scales, 0, axis=axis)),
             self.dequantized(bias, Affine(bias_scales(self.affines[x].scale, scales), 0, axis=0)),
         ]
+
+    def operand(self, values: npt.NDArray[np.int8], affine: Affine) -> str:
+        """A constant of a sum or product."""
+        if self.activations == "int8":
+            return self.dequantized(values, affine)
+        return self.dequantized(values.astype(np.int16) * 250, Affine(affine.scale / np.float32(250), dtype="int16"))
 
     def random_int8(self, *shape: int) -> npt.NDArray[np.int8]:
         return self.rng.integers(-127, 128, shape).astype(np.int8)
@@ -93,11 +113,13 @@ class QdqBuilder:
             [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
             self.initializers,
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
+        opset, ir_version = (self.opset, 8) if self.activations == "int8" else (INT16_OPSET, 10)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
         return onnx.shape_inference.infer_shapes(model)
 
     def _quantized(self, name: str, affine: Affine) -> str:
-        parameters = [self.const(affine.scale), self.const(np.int8(affine.zero_point))]
+        affine = affine if self.activations == "int8" else int16_affine(affine)
+        parameters = [self.const(affine.scale), self.const(np.array(affine.zero_point, affine.dtype))]
         quantized = self.raw("QuantizeLinear", [name, *parameters])
         result = self.raw("DequantizeLinear", [quantized, *parameters])
         self.affines[result] = affine
@@ -146,7 +168,7 @@ def binary(kind: str, affine: Affine, activation: str = "") -> Build:
     def build(b: QdqBuilder) -> str:
         x = image(b)
         row = b.op("Slice", [x, b.ints(2), b.ints(3), b.ints(2)], INPUT)
-        scaled = b.op("Mul", [row, b.dequantized(b.random_int8(4, 1, 1), Affine(0.02, 3))], Affine(0.07, -20))
+        scaled = b.op("Mul", [row, b.operand(b.random_int8(4, 1, 1), Affine(0.02, 3))], Affine(0.07, -20))
         return b.op(kind, [x, scaled], affine, activation)
 
     return build
@@ -154,7 +176,7 @@ def binary(kind: str, affine: Affine, activation: str = "") -> Build:
 
 def constant_operand(kind: str, *shape: int, first: bool = False) -> Build:
     def build(b: QdqBuilder) -> str:
-        operands = [image(b), b.dequantized(b.random_int8(*shape), Affine(0.0213, -9))]
+        operands = [image(b), b.operand(b.random_int8(*shape), Affine(0.0213, -9))]
         return b.op(kind, operands[::-1] if first else operands, Affine(0.0971, 4))
 
     return build
@@ -235,13 +257,13 @@ def block(b: QdqBuilder) -> str:
     swish = b.op("Mul", [temporal, gate], Affine(0.15, -100))
     pointwise = b.conv(swish, b.random_int8(8, 8, 1, 1), Affine(0.2, 1))
     y = b.op("Add", [frequency, pointwise], Affine(0.15, -128), "Relu")
-    pooled = b.op("ReduceMean", [y], Affine(0.08, -128), axes=[2, 3])
+    pooled = b.op("GlobalAveragePool", [y], Affine(0.08, -128))
     logits = b.conv(pooled, b.random_int8(5, 8, 1, 1), Affine(0.1, 7))
     return b.op("Flatten", [logits], Affine(0.1, 7))
 
 
-def built(build: Build, seed: int = 0) -> onnx.ModelProto:
-    b = QdqBuilder(seed)
+def built(build: Build, seed: int = 0, activations: StepType = "int8") -> onnx.ModelProto:
+    b = QdqBuilder(seed, activations)
     return b.model(build(b))
 
 

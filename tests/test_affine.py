@@ -7,14 +7,15 @@ import pytest
 from qdq_graphs import QdqBuilder
 
 from kws.errors import KwsError
-from quantize.affine import Affine, affine_from_range, quantize_bias, symmetric_scales
+from quantize.affine import Affine, StepType, affine_from_range, quantize_bias, symmetric_scales
 from quantize.runtimes import OnnxRuntime
 
 
-@pytest.mark.parametrize("scale", [0.25, 0.0517, 1 / 3])
-def test_quantize_equals_onnxruntime_also_at_ties_and_beyond_the_range(scale: float) -> None:
-    affine = Affine(scale, -3)
-    builder = QdqBuilder()
+@pytest.mark.parametrize(
+    "affine", [Affine(0.25, -3), Affine(0.0517, -3), Affine(1 / 3, -3), Affine(1e-3, dtype="int16")]
+)
+def test_quantize_equals_onnxruntime_also_at_ties_and_beyond_the_range(affine: Affine) -> None:
+    builder = QdqBuilder(activations=affine.dtype)
     model = builder.model(builder.input((1, 4096), affine))
     ties = np.arange(-700, 700).astype(np.float32) / 2 * affine.scale
     values = np.concatenate([ties, np.random.default_rng(0).normal(0, 30, 4096 - ties.size)]).astype(np.float32)
@@ -33,18 +34,29 @@ def test_channels_are_quantized_along_their_axis() -> None:
     np.testing.assert_array_equal(affine.dequantize(np.array([[2, 1]], np.int8)), [[1.0, 2.0]])
 
 
-def test_affines_are_equal_when_scale_zero_point_and_axis_are() -> None:
+def test_affines_are_equal_when_scale_zero_point_axis_and_type_are() -> None:
     assert Affine(0.1, 3) == Affine(np.float32(0.1), 3)
     assert hash(Affine(0.1, 3)) == hash(Affine(np.float32(0.1), 3))
     assert len({Affine(0.1, 3), Affine(0.1, 4), Affine(0.2, 3), Affine([0.1], 3, axis=0)}) == 4
+    assert Affine(0.1) != Affine(0.1, dtype="int16")
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
 @pytest.mark.parametrize(("low", "high"), [(-1.3, 2.7), (0.4, 3.0), (-5.0, -2.0), (0.0, 0.0), (7.0, 7.0), (-1e-30, 0)])
-def test_a_range_keeps_zero_exact_and_its_ends_within_half_a_step(low: float, high: float) -> None:
-    affine = affine_from_range(low, high)
+def test_a_range_keeps_zero_exact_and_its_ends_within_half_a_step(low: float, high: float, dtype: StepType) -> None:
+    affine = affine_from_range(low, high, dtype)
+    assert affine.dtype == affine.quantize(low).dtype.name == dtype
     assert affine.dequantize(affine.quantize(0.0)) == 0.0
     for value in (low, high):
         assert abs(affine.dequantize(affine.quantize(value)) - value) <= 0.5001 * affine.scale
+
+
+def test_int16_spans_the_farther_end_both_ways_and_takes_no_zero_point() -> None:
+    affine = affine_from_range(-1.0, 4.0, "int16")
+    assert (affine.zero_point, float(affine.scale)) == (0, pytest.approx(4.0 / 32767))
+    np.testing.assert_array_equal(affine.quantize([-9.0, 4.0, 9.0]), [-32768, 32767, 32767])
+    with pytest.raises(KwsError, match="int16 tensor is 3"):
+        Affine(0.1, 3, dtype="int16")
 
 
 @pytest.mark.parametrize(("low", "high"), [(float("nan"), 1.0), (0.0, float("inf")), (2.0, 1.0)])

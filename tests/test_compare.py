@@ -22,7 +22,7 @@ def test_largest_difference_is_absolute() -> None:
 
 def test_step_differences_do_not_wrap_around_in_int8() -> None:
     found = compare.step_differences(int8([-128, 0, 5, 7]), int8([127, 0, 6, 5]))
-    assert found == compare.StepDifferences(share_equal=0.25, share_within_one_step=0.5, max_steps=255)
+    assert found == compare.StepDifferences(share_equal=0.25, share_within=0.5, max_steps=255)
 
 
 def test_arrows_pass_on_equal_logits() -> None:
@@ -59,6 +59,17 @@ def test_kernels_may_differ_by_one_step_and_not_by_two() -> None:
     compare.require(compare.check_kernels(reference, int8([[2, 1], [3, 5]])))
     with pytest.raises(KwsError, match=r"TFLite reference -> TFLM: .* is 2 \(at most 1 is wanted\)"):
         compare.require(compare.check_kernels(reference, int8([[1, 4], [3, 4]])))
+
+
+def test_int16_logits_may_be_off_by_a_sixteenth_of_an_int8_step() -> None:
+    logits = RNG.integers(-30000, 20000, size=(50, 4)).astype(np.int16)
+    logits[:, 0] += 10000
+    for check in (compare.check_kernels, compare.check_device):
+        compare.require(check(logits, logits + np.int16(16)))
+        with pytest.raises(KwsError, match="int16 steps is"):
+            compare.require(check(logits, logits + np.int16(17)))
+    with pytest.raises(KwsError, match="only be counted between int8 or between int16"):
+        compare.step_differences(int8([1]), np.array([1], np.int16))
 
 
 def test_device_may_be_off_by_a_step_often_and_by_two_once_in_a_hundred() -> None:

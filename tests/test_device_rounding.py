@@ -100,6 +100,15 @@ def test_a_swish_without_a_quantizer_inside_is_one_table_on_both_sides() -> None
     assert np.abs(error[inside]).max() <= 0.501 * 0.0173
 
 
+@pytest.mark.parametrize("name", ["conv", "conv relu", "conv relu6", "depthwise", "gemm", "matmul", "average pool"])
+def test_onnxruntime_rounds_int16_as_the_device_does_and_would_not_without(name: str) -> None:
+    model = built(CASES[name], activations="int16")
+    tflite, features = to_tflite(lower(model)), features_for(model, clips=40)
+    plain, rounded = (1 - share_equal(m, tflite, features) for m in (model, round_as_device(model)))
+    assert plain > 0.004
+    assert rounded < plain / 4
+
+
 def test_a_block_of_layers_is_simulated_node_for_node() -> None:
     model = built(block)
     tflite, features = to_tflite(lower(model)), features_for(model, clips=200)

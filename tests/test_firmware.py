@@ -17,6 +17,7 @@ from toolchains import ARM, HOST, Toolchain, compile_object, host_program, requi
 from export.headers import render_firmware
 from kws.config import FeatureConfig
 from kws.features import FeatureTables, LogMel
+from quantize.affine import Affine
 
 LABELS = ["_silence_", "_unknown_", 'a"b\\??/', "\u0628\u062d\u0631", "1\n2"]
 RATE_HZ = 16_000
@@ -30,6 +31,13 @@ Samples = npt.NDArray[np.int16]
 def firmware(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("firmware")
     render_firmware(tiny_tflite.write_tiny_build(folder / "build", LABELS), folder / "out")
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def int16_firmware(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("int16")
+    render_firmware(tiny_tflite.write_tiny_int16_build(folder / "build", LABELS), folder / "out")
     return folder / "out"
 
 
@@ -173,6 +181,28 @@ def test_the_front_end_fills_the_input_of_any_feature_size(tmp_path: Path, confi
     assert printed.shape == wanted.shape
     assert np.abs(printed - wanted).max() <= 1
     assert (printed == wanted).mean() >= 0.999
+
+
+@pytest.mark.parametrize("toolchain", [HOST, ARM], ids=["host", "cortex-m4"])
+def test_firmware_of_an_int16_model_compiles_without_a_warning(
+    int16_firmware: Path, tmp_path: Path, toolchain: Toolchain
+) -> None:
+    for source in ("src/frontend.c", "src/inference.cc", "src/main.cc"):
+        compile_object(toolchain, int16_firmware / source, includes(int16_firmware), tmp_path)
+
+
+def test_the_front_end_of_an_int16_model_quantizes_to_int16(int16_firmware: Path, tmp_path: Path) -> None:
+    assert "typedef int16_t KwsInteger;" in (int16_firmware / "generated/model_params.h").read_text()
+    tool = build_features_tool(int16_firmware, tmp_path / "tool")
+    affine = Affine(tiny_tflite.INT16_INPUT_SCALE, dtype="int16")
+    for name in ("full scale noise", "silence"):
+        log_mel, steps = c_features(tool, signals()[name])
+        np.testing.assert_array_equal(steps, affine.quantize(log_mel))
+    assert steps.min() == steps.max() < -128
+    window = [Path(__file__).with_name("frontend_window.c"), *(int16_firmware / name for name in FRONTEND)]
+    program = host_program(window, includes(int16_firmware), tmp_path / "window")
+    untouched = np.frombuffer(run_program(program), np.int16)
+    assert untouched.tolist() == [steps[0, 0]] * (tiny_tflite.FEATURES.mel_bands * tiny_tflite.FEATURES.frames)
 
 
 def test_int8_rounds_half_to_even_and_clips(firmware: Path, tmp_path: Path) -> None:

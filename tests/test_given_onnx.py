@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +21,10 @@ from onnx import helper
 from toolchains import ARM, HOST, Toolchain, compile_object
 from torch import nn
 
-from export.build import MODEL_FILES
+from export.build import ModelFiles, prepare
 from export.from_onnx import build_onnx
 from export.headers import render_firmware
+from export.inspection import inspect_model
 from export.lowering import lower
 from export.to_onnx import to_onnx
 from export.to_tflite import to_tflite
@@ -30,7 +33,7 @@ from kws.errors import KwsError
 from kws.metrics import sqnr_db
 from kws.model import BCResNet
 from quantize.calibration import calibrate
-from quantize.compare import max_abs_difference
+from quantize.compare import check_device, max_abs_difference, require
 from quantize.device_rounding import round_as_device
 from quantize.given_model import read_onnx
 from quantize.input_layout import InputLayout
@@ -106,6 +109,21 @@ def test_every_tensor_of_a_network_is_on_the_device_what_the_qdq_graph_says(
         # A tie that float32 decides otherwise is carried on.
         assert steps.max() <= 2, output
         assert np.count_nonzero(steps) <= max(3, steps.size // 1000), output
+
+
+@pytest.mark.parametrize("name", ["DS-CNN", "TC-ResNet with hard-swish", "gates"])
+def test_a_network_in_int16_answers_as_the_qdq_graph_and_almost_as_float(name: str, tmp_path: Path) -> None:
+    shape = NETWORKS[name][1]
+    unseen = inputs(shape, 12, seed=1)
+    export(name, "dynamo", tmp_path / "model.onnx")
+    given = read_onnx(tmp_path / "model.onnx")
+    prepared = prepare(given.model, inputs(shape, 40), QuantizeOptions(activations="int16"))
+    qdq = quantize_model(prepared, calibrate(prepared, inputs(shape, 40)), "int16")
+    device = TflmRuntime(to_tflite(lower(qdq)))
+    answers = device(InputLayout.of(qdq)(unseen))
+    assert answers.dtype == np.int16
+    require(check_device(device.output.quantize(run(round_as_device(qdq), unseen)), answers))
+    assert sqnr_db(run(given.as_given, unseen), device.output.dequantize(answers)) > 30.0
 
 
 def node_differences(qdq: onnx.ModelProto, clips: np.ndarray) -> dict[str, np.ndarray]:
@@ -214,6 +232,65 @@ def test_a_model_in_the_manner_of_tf2onnx_is_built_with_its_labels(tmp_path: Pat
     assert np.abs(np.exp(logits) / np.exp(logits).sum() - probabilities).max() < 0.1
 
 
+CONVERSION = """
+import sys
+from pathlib import Path
+from torch import nn
+from export.from_checkpoint import build_checkpoint
+from export.to_onnx import to_onnx
+from kws.cli import main
+folder = Path(sys.argv[1])
+to_onnx(nn.Linear(2, 2), (1, 2), folder / "linear.onnx")
+paths = [str(folder / name) for name in ("gates.onnx", "x.npy", "build")]
+code = main(["quantize", paths[0], "--calibration", paths[1], "--out", paths[2], "--activations", "int16"])
+print(code, "tensorflow" in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def int16_conversion(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder with gates.onnx, x.npy, y.npy and build/, and what its conversion to int16 said in one process."""
+    folder = tmp_path_factory.mktemp("int16")
+    export("gates", "dynamo", folder / "gates.onnx")
+    np.save(folder / "x.npy", inputs((BANDS, FRAMES), 40))
+    np.save(folder / "y.npy", OnnxRuntime(folder / "gates.onnx")(inputs((BANDS, FRAMES), 40)).argmax(axis=1))
+    command = [sys.executable, "-c", CONVERSION, str(folder)]
+    return folder, subprocess.run(command, capture_output=True, text=True, check=True)
+
+
+@pytest.mark.slow
+def test_converting_and_proving_imports_no_tensorflow(
+    int16_conversion: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    assert int16_conversion[1].stdout.splitlines()[-1] == "0 False"
+    assert "TFLite reference -> TFLM" in int16_conversion[1].stderr
+
+
+@pytest.mark.slow
+def test_the_whole_path_in_int16(
+    int16_conversion: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, kws: Kws
+) -> None:
+    folder = int16_conversion[0]
+    build = folder / "build"
+    assert {path.name for path in build.iterdir()} == {"manifest.json", *ModelFiles("int16").all}
+    manifest = json.loads((build / "manifest.json").read_text())
+    assert manifest["options"]["activations"] == manifest["input"]["dtype"] == manifest["output"]["dtype"] == "int16"
+    assert all(check["passed"] for check in manifest["checks"])
+    found = inspect_model(build / "model.int16.tflite")
+    assert found.macs > 10_000
+    assert found.bytes.weights > 1000
+    tests = ("--inputs", folder / "x.npy", "--targets", folder / "y.npy")
+    printed = kws("benchmark", build, *tests, "--out", tmp_path).stdout
+    report = json.loads((tmp_path / "benchmark.json").read_text())
+    assert report["accuracy"]["float"] == 1.0
+    assert report["accuracy"]["int16"] == report["agreement"] >= 0.95
+    assert report["sqnr_db"] > 30
+    assert report["estimated_instructions"]["cortex_m4"] > found.macs
+    assert "int16 recall" in printed
+    kws("headers", build / "model.int16.tflite", "--out", tmp_path / "firmware")
+    assert "typedef int16_t KwsInteger;" in (tmp_path / "firmware/generated/model_params.h").read_text()
+
+
 @pytest.mark.slow
 def test_the_whole_path_of_a_one_dimensional_network(tmp_path: Path, kws: Kws) -> None:
     export("MatchboxNet", "torchscript", tmp_path / "matchbox.onnx")
@@ -222,7 +299,7 @@ def test_the_whole_path_of_a_one_dimensional_network(tmp_path: Path, kws: Kws) -
     np.save(tmp_path / "y.npy", float_logits.argmax(axis=1))
     build = tmp_path / "build"
     kws("quantize", tmp_path / "matchbox.onnx", "--calibration", tmp_path / "x.npy", "--out", build)
-    assert {path.name for path in build.iterdir()} == {"manifest.json", *MODEL_FILES}
+    assert {path.name for path in build.iterdir()} == {"manifest.json", *ModelFiles("int8").all}
     manifest = json.loads((build / "manifest.json").read_text())
     assert manifest["labels"] == [f"class_{index}" for index in range(6)]
     assert all(check["passed"] for check in manifest["checks"])

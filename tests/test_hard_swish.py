@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import onnx
+from networks import graph_model, run
+from onnx import helper
 from qdq_graphs import QdqBuilder
 
 from export.lowering import lower
 from export.to_tflite import to_tflite
 from quantize.affine import Affine, Int8Array
 from quantize.device_rounding import round_as_device
-from quantize.hard_swish import hard_swish_table, is_representable
+from quantize.hard_swish import expand_hard_swish, hard_swish_table, is_representable
 from quantize.runtimes import OnnxRuntime, TflmRuntime
 
 ALL_INPUTS = np.arange(-128, 128).astype(np.int8)[np.newaxis]
@@ -54,6 +56,13 @@ def test_onnxruntime_looks_the_answers_up() -> None:
     model, reals = hard_swish(source, result), source.dequantize(ALL_INPUTS)
     simulated = OnnxRuntime(round_as_device(model).SerializeToString())(reals)
     np.testing.assert_array_equal(result.quantize(simulated), on_device(model, reals))
+
+
+def test_what_stands_for_it_in_int16_is_the_same_function() -> None:
+    model = graph_model([helper.make_node("HardSwish", ["x"], ["y"])], {}, (1, 512), (1, 512))
+    expanded, reals = expand_hard_swish(model), np.linspace(-5, 5, 512, dtype=np.float32)[np.newaxis]
+    assert [node.op_type for node in expanded.graph.node] == ["Add", "Clip", "Mul", "Mul"]
+    np.testing.assert_allclose(run(expanded, reals), run(model, reals), atol=1e-6)
 
 
 def test_an_output_scale_far_below_the_input_scale_is_told() -> None:

@@ -192,7 +192,8 @@ def test_a_manifest_that_does_not_fit_is_a_sentence(tmp_path: Path, change: str)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dtype": schema.TensorType.FLOAT32}, "its input is FLOAT32, not INT8"),
+        ({"dtype": schema.TensorType.FLOAT32}, "its input is FLOAT32, not INT8 or INT16"),
+        ({"dtype": schema.TensorType.INT16}, "no int16 scale and zero point"),
         ({"quantized": False}, "no int8 scale"),
         ({"op": schema.BuiltinOperator.GELU}, "the op GELU"),
         ({"inputs": 2}, "damaged"),

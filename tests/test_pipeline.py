@@ -13,13 +13,14 @@ import torch
 from conftest import PATH_KEYWORDS, Kws, write_tones
 from toolchains import host_program, run_program
 
-from export.build import prove
+from export.build import ModelFiles, prove
 from export.from_checkpoint import checkpoint_source
 from kws.checkpoint import load_checkpoint
 from kws.config import FeatureConfig, from_dict
 from kws.dataset import load_dataset_for
 from kws.errors import KwsError
 from kws.features import features_of_clips
+from quantize.reference import reference_process
 from quantize.runtimes import OnnxRuntime, TflmRuntime
 
 pytestmark = pytest.mark.slow
@@ -102,7 +103,8 @@ def test_inspect_finds_what_each_op_costs_and_loses(built: Path, spoken: Path, t
     assert 20e6 < found["instructions"]["cortex_m55"] < found["instructions"]["cortex_m4"] < 80e6
     assert found["compared_clips"] >= 10
     assert all(op["sqnr_db"] is None or op["sqnr_db"] > 5 for op in found["ops"])
-    assert sum(op["sqnr_db"] is not None for op in found["ops"]) > 0.9 * len(found["ops"])
+    # The others are steps on the way to a tensor of the float model: rows side by side, places in a table.
+    assert sum(op["sqnr_db"] is not None for op in found["ops"]) > 0.6 * len(found["ops"])
     assert found["ops"][-1]["sqnr_db"] > 15
     (tmp_path / "other.onnx").write_bytes((built / "model.int8.onnx").read_bytes())
     refused = kws("inspect", model, "--float", tmp_path / "other.onnx", "--data", spoken, check=False)
@@ -128,9 +130,10 @@ def test_a_wrong_scale_in_the_device_model_fails_the_proof(
     features = features_of_clips(dataset.evaluation_clips("validation").pcm, checkpoint.features)
     source = checkpoint_source(checkpoint, trained_run / "checkpoint.pt", features, features)
     prepared = onnx.load(built / "model.prepared.onnx")
-    prove(source, prepared, built)
-    with pytest.raises(KwsError, match="QDQ ONNX -> TFLM"):
-        prove(source, prepared, folder)
+    with reference_process() as reference:
+        prove(source, prepared, built, ModelFiles("int8"), reference)
+    with reference_process() as reference, pytest.raises(KwsError, match="QDQ ONNX -> TFLM"):
+        prove(source, prepared, folder, ModelFiles("int8"), reference)
 
 
 def test_the_qdq_graph_and_the_device_answer_real_clips_alike_and_not_always_the_same(

@@ -15,10 +15,10 @@ from onnx import helper, numpy_helper
 
 from kws.errors import KwsError
 from kws.metrics import agreement, sqnr_db
-from quantize.affine import Affine
+from quantize.affine import PROBABILITY_AFFINES, Affine
 from quantize.calibration import Range, calibrate
 from quantize.fit import fit_stacked_rows
-from quantize.qdq import BIAS_LIMIT, PROBABILITY_AFFINE, activation_affines, quantize_model, weight_scales
+from quantize.qdq import BIAS_LIMIT, activation_affines, quantize_model, weight_scales
 from quantize.rewrites import rewrite
 
 Array = npt.NDArray[Any]
@@ -68,6 +68,47 @@ def test_quantizing_is_reproducible(bcresnet: onnx.ModelProto) -> None:
     assert first == second
 
 
+def test_bcresnet_in_int16_is_closer_to_float_by_far(bcresnet: onnx.ModelProto) -> None:
+    clips, unseen = clips_for(bcresnet, count=32), clips_for(bcresnet, count=64, seed=1)
+    ranges, float_logits = calibrate(bcresnet, clips), run(bcresnet, unseen)
+    in_int8, in_int16 = (run(quantize_model(bcresnet, ranges, kind), unseen) for kind in ("int8", "int16"))
+    assert sqnr_db(float_logits, in_int16) > sqnr_db(float_logits, in_int8) + 6.0
+
+
+def test_int16_is_symmetric_with_room_beyond_the_range_but_where_a_clip_ends_it() -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("Clip", ["r", "zero", "five"], ["c"]),
+        helper.make_node("Flatten", ["c"], ["y"]),
+    ]
+    model = graph_model(nodes, {"zero": np.array(0.0), "five": np.array(5.0)}, (1, 1, 2, 2), (1, 4))
+    ranges = {"x": Range(-8.0, 3.0), "r": Range(0.0, 9.0), "c": Range(0.0, 5.0), "y": Range(0.0, 5.0)}
+    affines = activation_affines(model, ranges, "int16")
+    assert {affine.zero_point for affine in affines.values()} == {0}
+    spans = {name: float(affine.scale) * 32767 for name, affine in affines.items()}
+    assert spans == pytest.approx({"x": 16.0, "r": 18.0, "c": 5.0, "y": 5.0})
+    found = quantize_model(model, ranges, "int16")
+    assert (found.opset_import[0].version, found.ir_version) == (21, 10)
+    assert {array.dtype for name, array in constants(found).items() if name.endswith("/zero_point")} == {np.dtype("i2")}
+
+
+def test_int16_needs_an_opset_whose_ops_mean_the_same_in_21() -> None:
+    model = graph_model([helper.make_node("Relu", ["x"], ["y"])], {}, (1, 2), (1, 2), opset=17)
+    with pytest.raises(KwsError, match="has opset 17; export it with 18 or newer for int16"):
+        quantize_model(model, {"x": Range(-1, 1), "y": Range(0, 1)}, "int16")
+
+
+def test_beside_int16_a_dense_layer_has_one_scale_and_a_convolution_one_a_channel() -> None:
+    model = rewrite(ds_cnn(opset=18))
+    ranges = calibrate(model, clips_for(model, count=16))
+    found = constants(quantize_model(model, ranges, "int16"))
+    assert np.unique(found["g/weight/scale"]).size == 1
+    assert np.unique(found["c3/weight/scale"]).size == 6
+    assert found["y/scale"] == np.float32(1 / 32768)
+    unseen = clips_for(model, count=32, seed=1)
+    assert sqnr_db(run(model, unseen), run(quantize_model(model, ranges, "int16"), unseen)) > 25.0
+
+
 def test_conv_weights_are_symmetric_per_channel_and_bias_has_their_scale() -> None:
     rng = np.random.default_rng(0)
     weights, bias = rng.normal(size=(3, 2, 3, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32)
@@ -101,7 +142,7 @@ def test_ds_cnn_with_pool_gemm_and_softmax() -> None:
     unseen = clips_for(model, count=32, seed=1)
     assert sqnr_db(run(model, unseen), run(int8_model, unseen)) > 20.0
     found = constants(int8_model)
-    assert Affine(found["y/scale"], int(found["y/zero_point"])) == PROBABILITY_AFFINE
+    assert Affine(found["y/scale"], int(found["y/zero_point"])) == PROBABILITY_AFFINES["int8"]
     assert len(found["g/weight/scale"]) == 3
     pooled = [node for node in int8_model.graph.node if node.op_type in ("AveragePool", "Reshape")]
     assert len(pooled) == 2
@@ -233,7 +274,7 @@ def test_concatenation_of_fixed_and_free_scales_is_refused_but_of_fixed_ones_is_
 
     assert (
         activation_affines(model("Sigmoid"), calibrate(model("Sigmoid"), clips_for(model("Sigmoid"))))["y"]
-        == PROBABILITY_AFFINE
+        == PROBABILITY_AFFINES["int8"]
     )
     with pytest.raises(KwsError, match="'s', 't' share one scale"):
         quantized(model("Relu"), clips_for(model("Relu")))

@@ -77,6 +77,23 @@ def test_sharing_what_is_equal_beats_the_object_api() -> None:
     assert len(data) < 0.9 * len(builder.Output())
 
 
+def test_int16_activations_have_int8_weights_int64_biases_and_ops_of_the_versions_that_know_them() -> None:
+    model = opened(to_tflite(lower(built(block, activations="int16"))))
+    (subgraph,) = model.subgraphs
+    codes = [schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D]
+    for op in subgraph.operators:
+        kind = model.operatorCodes[op.opcodeIndex].builtinCode
+        types = [subgraph.tensors[index].type for index in (*op.inputs, *op.outputs)]
+        if kind in codes:
+            kinds = schema.TensorType
+            assert types == [kinds.INT16, kinds.INT8, kinds.INT64, kinds.INT16]
+        if kind == schema.BuiltinOperator.ADD:
+            assert op.builtinOptions.potScaleInt16 is False
+    versions = {code.builtinCode: code.version for code in model.operatorCodes}
+    kinds = schema.BuiltinOperator
+    assert [versions[kind] for kind in (*codes, kinds.ADD, kinds.MUL, kinds.LOGISTIC)] == [4, 5, 3, 4, 3]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_rewritten_graph_is_emitted_as_well_as_a_lowered_one(seed: int) -> None:
     """Tensors in another order give another file, but the same answers."""

@@ -17,6 +17,7 @@ from kws.config import FeatureConfig, to_dict
 FEATURES = FeatureConfig(clip_samples=480 + 160 * 4)
 INPUT_SCALE, INPUT_ZERO_POINT = 0.0901, 25
 OUTPUT_SCALE, OUTPUT_ZERO_POINT = 0.068, -3
+INT16_INPUT_SCALE = 20 / 32767
 
 
 def tiny_model(
@@ -49,6 +50,27 @@ def tiny_model(
     builder = flatbuffers.Builder(4096)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
+
+
+def tiny_int16_model(classes: int = 3) -> bytes:
+    """The same in int16: zero points 0, an int64 bias, a scale of its own for the input."""
+    model = schema.ModelT.InitFromPackedBuf(tiny_model(classes))
+    tensors = model.subgraphs[0].tensors
+    for tensor, scale in ((tensors[0], INT16_INPUT_SCALE), (tensors[-1], OUTPUT_SCALE / 256)):
+        tensor.type, tensor.quantization.scale, tensor.quantization.zeroPoint = schema.TensorType.INT16, [scale], [0]
+    tensors[2].type, tensors[2].quantization.scale = schema.TensorType.INT64, [INT16_INPUT_SCALE * 0.001]
+    model.buffers[2] = _buffer(np.zeros(classes, np.int64).tobytes())
+    builder = flatbuffers.Builder(4096)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def write_tiny_int16_build(folder: Path, labels: list[str]) -> Path:
+    model = tiny_int16_model(len(labels))
+    manifest = tiny_manifest(model, labels)
+    manifest["input"] |= {"scale": float(np.float32(INT16_INPUT_SCALE)), "zero_point": 0}
+    manifest["output"] |= {"scale": float(np.float32(OUTPUT_SCALE / 256)), "zero_point": 0}
+    return write_build(folder, model, manifest)
 
 
 def tiny_manifest(model: bytes, labels: list[str], features: FeatureConfig = FEATURES) -> dict[str, Any]:

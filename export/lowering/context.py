@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
@@ -87,21 +88,21 @@ class Context:
         return tensor
 
     def quantized_constant(self, node: Node, index: int) -> Constant:
-        """The int8 or int32 constant that `node` reads as input `index`. Raises KwsError if it is none."""
+        """The int8, int16 or int32 constant that `node` reads as input `index`. Raises KwsError if it is none."""
         name = node.optional_input(index)
         if name not in self.quantized_constants:
             raise KwsError(f"{node}: its input {index} ({name!r}) must be a quantized constant; {REMEDY}.")
         return self.quantized_constants[name]
 
     def add_constant(self, name: str, values: Array, affine: Affine) -> Tensor:
-        dtype: DType = "int8" if values.dtype == np.int8 else "int32"
+        dtype = cast(DType, values.dtype.name)
         return self._add(Tensor(name=name, shape=values.shape, affine=affine, dtype=dtype, data=values))
 
     def add_activation(self, name: str, shape: tuple[int, ...], affine: Affine) -> Tensor:
         """Raises KwsError if the tensor would be empty or larger than 2 GiB."""
         if min(shape) < 1 or math.prod(shape) >= 2**31:
             raise KwsError(f"The tensor {name!r} has the impossible shape {shape}; change the model.")
-        return self._add(Tensor(name=name, shape=shape, affine=affine))
+        return self._add(Tensor(name=name, shape=shape, affine=affine, dtype=affine.dtype))
 
     def emit(
         self, attributes: Attributes, inputs: list[Tensor], shape: tuple[int, ...], output: QuantizedOutput
@@ -141,8 +142,8 @@ class Context:
             self.values[node.outputs[0]] = self._quantized(node, affine)
             return
         values = self.model.constants[source]
-        if values.dtype not in (np.int8, np.int32) or (values.dtype == np.int32 and affine.zero_point != 0):
-            raise KwsError(f"{node}: constants must be int8, or int32 with zero point 0; {REMEDY}.")
+        if values.dtype != affine.dtype and (values.dtype != np.int32 or affine.zero_point != 0):
+            raise KwsError(f"{node}: constants must be int8, int16, or int32 with zero point 0; {REMEDY}.")
         self.quantized_constants[node.outputs[0]] = Constant(values=values, affine=affine)
 
     def graph(self) -> Graph:

@@ -1,4 +1,4 @@
-"""Conv, Gemm and MatMul: int8 weights per output channel, int32 bias, accumulators that fit int32."""
+"""Conv, Gemm and MatMul: int8 weights per output channel, and biases and accumulators that fit their integers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from export.graph import Conv2D, DepthwiseConv2D, FullyConnected, Tensor
 from export.lowering.context import Context, to_nhwc
-from export.lowering.limits import INT8_SPAN, require_accumulator
+from export.lowering.limits import SPANS, require_accumulator, require_wide_accumulator
 from export.lowering.qdq import REMEDY, Node, QuantizedOutput
 from export.lowering.window import Window, padded
 from kws.errors import KwsError
@@ -19,7 +19,7 @@ _BIAS_SCALE_TOLERANCE = 1e-5
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Weights:
-    """int8 weights with the output channel first, their float32 scales (O,) and the int32 bias (O,)."""
+    """int8 weights with the output channel first, their float32 scales (O,) or () and the int32 bias (O,)."""
 
     values: Int8Array
     scales: FloatArray
@@ -77,6 +77,8 @@ def _fully_connected(context: Context, node: Node, channel_axis: int) -> None:
     if x.name in context.flattened:
         by_image = weights.values.reshape(-1, *context.flattened[x.name])
         weights = replace(weights, values=to_nhwc(by_image).reshape(weights.values.shape))
+    if x.affine.dtype == "int16":
+        weights = _with_one_scale(node, weights)
     w, bias = _add_weights(context, weights, output.name, x.affine, (0, 1))
     context.emit(FullyConnected(activation=output.activation), [x, w, bias], (1, w.shape[0]), output)
 
@@ -93,9 +95,10 @@ def _read_weights(context: Context, node: Node, x: Tensor, output: QuantizedOutp
     bias = _read_bias(context, node, bias_scales(x.affine.scale, scales))
     by_channel = np.moveaxis(values, channel_axis, 0)
     sums = np.abs(by_channel.astype(np.int64)).reshape(channels, -1).sum(axis=1)
-    require_accumulator(
+    require = require_wide_accumulator if x.affine.dtype == "int16" else require_accumulator
+    require(
         node,
-        sums * INT8_SPAN + np.abs(bias.astype(np.int64)),
+        sums * SPANS[x.affine.dtype] + np.abs(bias.astype(np.int64)),
         float(x.affine.scale) * scales.astype(np.float64) / float(output.affine.scale),
     )
     return _Weights(values=by_channel, scales=scales, bias=bias)
@@ -120,6 +123,15 @@ def _add_weights(
 ) -> tuple[Tensor, Tensor]:
     """Add both constants; `layout` takes the axes of `weights.values` to those of the op."""
     values = np.ascontiguousarray(weights.values.transpose(layout))
-    w = context.add_constant(f"{name}/weights", values, Affine(weights.scales, 0, axis=layout.index(0)))
-    bias_affine = Affine(bias_scales(input_affine.scale, weights.scales), 0, axis=0)
-    return w, context.add_constant(f"{name}/bias", weights.bias, bias_affine)
+    axes = (None, None) if weights.scales.ndim == 0 else (layout.index(0), 0)
+    w = context.add_constant(f"{name}/weights", values, Affine(weights.scales, 0, axis=axes[0]))
+    bias_affine = Affine(bias_scales(input_affine.scale, weights.scales), 0, axis=axes[1])
+    bias = weights.bias.astype(np.int64) if input_affine.dtype == "int16" else weights.bias
+    return w, context.add_constant(f"{name}/bias", bias, bias_affine)
+
+
+def _with_one_scale(node: Node, weights: _Weights) -> _Weights:
+    """CMSIS-NN's int16 FULLY_CONNECTED takes one scale for all outputs, of shape ()."""
+    if np.unique(weights.scales).size != 1:
+        raise KwsError(f"{node}: beside int16 its weights need one scale for all outputs; {REMEDY}.")
+    return replace(weights, scales=weights.scales[0])

@@ -18,18 +18,20 @@ from export.graph import (
     Tensor,
 )
 from export.lowering.context import Context, nhwc_axis, to_nhwc
-from export.lowering.limits import INT8_SPAN, require_accumulator, require_probability
+from export.lowering.limits import SPANS, require_accumulator, require_probability
 from export.lowering.qdq import REMEDY, Node
 from kws.errors import KwsError
-from quantize.affine import INT8_MIN
+from quantize.affine import INT8_MIN, StepType
 from quantize.hard_swish import is_representable
 from quantize.tables import swish_table
 
-# The ADD kernel shifts its operands left by 20 bits. SOFTMAX counts in steps of 2**-26. LOGISTIC takes every input for
-# saturated, zero too, once one step is 8 or more.
-_ADD_HEADROOM = 2.0**20
-_SOFTMAX_RESOLUTION = 2.0**-26
-_LOGISTIC_MAX_SCALE = 8.0
+# The ADD kernel shifts its operands left by 20 or 15 bits. SOFTMAX counts int8 in steps of 2**-26 and looks int16 up in
+# steps of 10 / 65535. LOGISTIC takes every int8 for saturated, zero too, once one step is 8 or more; its multiplier of
+# int16 counts in 1 / 12288 and has 15 bits.
+_ADD_HEADROOM: dict[StepType, float] = {"int8": 2.0**20, "int16": 2.0**15}
+_SOFTMAX_RESOLUTION: dict[StepType, float] = {"int8": 2.0**-26, "int16": 0.0}
+_SOFTMAX_STEP, _SOFTMAX_SPAN = 10 / 65535, 65535
+_LOGISTIC_MAX_SCALE: dict[StepType, float] = {"int8": 8.0, "int16": 32767 / 12288}
 
 
 def lower_add(context: Context, node: Node) -> None:
@@ -37,7 +39,7 @@ def lower_add(context: Context, node: Node) -> None:
     operands, shape = _operands(context, node)
     output = context.model.quantized_output(node, may_fuse=True)
     largest = max(float(operand.affine.scale) for operand in operands)
-    if 2.0 * largest >= _ADD_HEADROOM * float(output.affine.scale):
+    if 2.0 * largest >= _ADD_HEADROOM[output.affine.dtype] * float(output.affine.scale):
         raise KwsError(
             f"{node}: its output scale is far too small for its inputs; look for a dead output in calibration."
         )
@@ -53,14 +55,14 @@ def lower_mul(context: Context, node: Node) -> None:
     operands, shape = _operands(context, node)
     output = context.model.quantized_output(node, may_fuse=True)
     scales = [float(operand.affine.scale) for operand in operands]
-    require_accumulator(node, INT8_SPAN**2, scales[0] * scales[1] / float(output.affine.scale))
+    require_accumulator(node, SPANS[output.affine.dtype] ** 2, scales[0] * scales[1] / float(output.affine.scale))
     context.emit(Mul(activation=output.activation), operands, shape, output)
 
 
 def lower_relu(context: Context, node: Node) -> None:
-    """A Relu, or Clip from 0 to where int8 ends, that no op in front of it could take in -> RELU."""
+    """A Relu, or Clip from 0 to where its integers end, that no op in front of it could take in -> RELU."""
     x, output = context.activation(node, 0), context.model.quantized_output(node, may_fuse=False)
-    require_accumulator(node, INT8_SPAN, float(x.affine.scale) / float(output.affine.scale))
+    require_accumulator(node, SPANS[x.affine.dtype], float(x.affine.scale) / float(output.affine.scale))
     context.emit(Relu(), [x], x.shape, output)
 
 
@@ -73,6 +75,8 @@ def lower_clip(context: Context, node: Node) -> None:
 def lower_hard_swish(context: Context, node: Node) -> None:
     """HardSwish -> HARD_SWISH."""
     x, output = context.activation(node, 0), context.model.quantized_output(node, may_fuse=False)
+    if x.affine.dtype != "int8":
+        raise KwsError(f"{node}: TensorFlow Lite Micro has no {x.affine.dtype} kernel for it; quantize to int8.")
     if not is_representable(x.affine, output.affine):
         raise KwsError(f"{node}: its output scale is far too small; look for a dead output in calibration.")
     context.emit(HardSwish(), [x], x.shape, output)
@@ -97,7 +101,7 @@ def lower_sigmoid(context: Context, node: Node) -> None:
         return
     output = context.model.quantized_output(node, may_fuse=False)
     require_probability(node, output)
-    if float(x.affine.scale) >= _LOGISTIC_MAX_SCALE:
+    if float(x.affine.scale) >= _LOGISTIC_MAX_SCALE[x.affine.dtype]:
         raise KwsError(f"{node}: the scale of its input is too large; look for an outlier in calibration.")
     context.emit(Logistic(), [x], x.shape, output)
 
@@ -109,7 +113,9 @@ def lower_softmax(context: Context, node: Node) -> None:
     rank = len(x.shape)
     if nhwc_axis(node, rank, int(node.attributes.get("axis", -1))) != rank - 1:
         raise KwsError(f"{node}: softmax is supported over channels only; change its axis.")
-    if float(x.affine.scale) <= _SOFTMAX_RESOLUTION:
+    if x.affine.dtype == "int16":
+        require_accumulator(node, _SOFTMAX_SPAN, float(x.affine.scale) / _SOFTMAX_STEP)
+    if float(x.affine.scale) <= _SOFTMAX_RESOLUTION[x.affine.dtype]:
         raise KwsError(f"{node}: the scale of its input is too small; look for a dead output in calibration.")
     context.emit(Softmax(), [x], x.shape, output)
 
@@ -137,7 +143,7 @@ def _operand(context: Context, node: Node, index: int, rank: int) -> Tensor:
         return tensor
     constant = context.quantized_constants[name]
     values, affine = constant.values, constant.affine
-    if values.dtype != np.int8 or affine.axis is not None or values.ndim > rank:
-        raise KwsError(f"{node}: its constant operand must be int8 with one scale; {REMEDY}.")
+    if values.dtype != affine.dtype or affine.axis is not None or values.ndim > rank:
+        raise KwsError(f"{node}: its constant operand must be int8 or int16 with one scale; {REMEDY}.")
     aligned = values.reshape((1,) * (rank - values.ndim) + values.shape)
     return context.add_constant(f"{node.outputs[0]}/operand_{index}", to_nhwc(aligned), affine)

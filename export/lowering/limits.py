@@ -1,4 +1,4 @@
-"""What int8 kernels cannot compute: refused here, since on a device it would overflow without a word."""
+"""What int8 and int16 kernels cannot compute: refused here, since on a device it would overflow without a word."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy.typing as npt
 from export.graph import Tensor
 from export.lowering.qdq import REMEDY, Node, QuantizedOutput
 from kws.errors import KwsError
-from quantize.affine import Affine
+from quantize.affine import INT8_MAX, INT8_MIN, INT16_MIN, PROBABILITY_AFFINES, StepType
 
-INT8_SPAN = 255
-_PROBABILITY = Affine(1 / 256, -128)
+SPANS: dict[StepType, int] = {"int8": INT8_MAX - INT8_MIN, "int16": -INT16_MIN}
+"""How far a value may lie from its zero point, in steps."""
+_INT64_ACCUMULATOR_BITS, _INT64_MAX_EXPONENT = 47, 7
 
 
 def require_accumulator(node: Node, bound: npt.ArrayLike, multiplier: npt.ArrayLike) -> None:
@@ -28,6 +29,17 @@ def require_accumulator(node: Node, bound: npt.ArrayLike, multiplier: npt.ArrayL
         )
 
 
+def require_wide_accumulator(node: Node, bound: npt.ArrayLike, multiplier: npt.ArrayLike) -> None:
+    """`require_accumulator` for int16 kernels with an int64 accumulator and a multiplier of 16 bits."""
+    largest, factors = np.asarray(bound, np.float64), np.asarray(multiplier, np.float64)
+    fits = (largest < 2.0**_INT64_ACCUMULATOR_BITS) & (np.frexp(factors)[1] <= _INT64_MAX_EXPONENT)
+    if not np.all(fits & (largest * factors < 2.0**31)):
+        raise KwsError(
+            f"{node}: its sums can overflow what int16 kernels count in (weights or bias too large for the output "
+            "scale); look for a dead output in calibration, or make the layer smaller."
+        )
+
+
 def require_equal_affine(node: Node, inputs: list[Tensor], output: QuantizedOutput) -> None:
     """Raises KwsError unless `inputs` and `output`, which hold the same values moved, share scale and zero point."""
     if any(tensor.affine != output.affine for tensor in inputs):
@@ -36,5 +48,7 @@ def require_equal_affine(node: Node, inputs: list[Tensor], output: QuantizedOutp
 
 def require_probability(node: Node, output: QuantizedOutput) -> None:
     """Raises KwsError unless the output has the affine that kernels fix for values in 0..1."""
-    if output.affine != _PROBABILITY:
-        raise KwsError(f"{node}: its output needs scale 1/256 and zero point -128; {REMEDY}.")
+    wanted = PROBABILITY_AFFINES[output.affine.dtype]
+    if output.affine != wanted:
+        steps = round(1 / float(wanted.scale))
+        raise KwsError(f"{node}: its output needs scale 1/{steps} and zero point {wanted.zero_point}; {REMEDY}.")

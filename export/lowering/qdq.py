@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 from export.graph import Activation
 from kws.errors import KwsError
-from quantize.affine import INT8_MAX, Affine
+from quantize.affine import Affine, StepType
 from quantize.input_layout import InputLayout, layout_nodes
 
 MIN_OPSET = 13
@@ -123,16 +123,17 @@ class QdqModel:
     def affine(self, node: Node) -> Affine:
         """The affine of a QuantizeLinear or DequantizeLinear `node`: one scale, or one per channel of its axis.
 
-        Raises KwsError unless scale and zero point are constants that int8 kernels can work with.
+        Raises KwsError unless scale and zero point are constants that int8 or int16 kernels can work with.
         """
         scale = self.constant(node, 1)
         zero_point = self.constant(node, 2) if node.optional_input(2) else np.zeros(1, np.int32)
-        wanted = (np.int8,) if node.op_type == "QuantizeLinear" else (np.int8, np.int32)
+        wanted = (np.int8, np.int16) if node.op_type == "QuantizeLinear" else (np.int8, np.int16, np.int32)
         if scale.dtype != np.float32 or zero_point.dtype not in wanted or np.unique(zero_point).size != 1:
-            raise KwsError(f"{node}: needs a float32 scale and one int8 zero point; {REMEDY}.")
+            raise KwsError(f"{node}: needs a float32 scale and one int8 or int16 zero point; {REMEDY}.")
+        dtype: StepType = "int16" if zero_point.dtype == np.int16 else "int8"
         axis = None if scale.size == 1 else int(node.attributes.get("axis", 1))
         try:
-            return Affine(scale.reshape(()) if axis is None else scale, int(zero_point.ravel()[0]), axis)
+            return Affine(scale.reshape(()) if axis is None else scale, int(zero_point.ravel()[0]), axis, dtype)
         except KwsError as error:
             raise KwsError(f"{node}: {error}") from error
 
@@ -157,14 +158,14 @@ class QdqModel:
         return QuantizedOutput(name=name, affine=affine, activation=activation)
 
     def require_saturation(self, node: Node, affine: Affine) -> None:
-        """Raises KwsError unless the int8 output of `node`, a Relu or Clip from 0, ends at or below its upper bound."""
+        """Raises KwsError unless the integers put out by `node`, a Relu or Clip from 0, end at its bound or below."""
         if not node.optional_input(2):
             return
-        largest = float(affine.scale) * (INT8_MAX - affine.zero_point)
+        largest = float(affine.scale) * (affine.highest - affine.zero_point)
         if largest > self.constant_number(node, 2) * (1.0 + _BOUND_TOLERANCE):
             raise KwsError(
-                f"{node}: shares its scale with tensors of a wider range, so int8 would not end at its upper bound; "
-                "move the concatenation or pool behind it elsewhere, or use Relu."
+                f"{node}: shares its scale with tensors of a wider range, so {affine.dtype} would not end at its "
+                "upper bound; move the concatenation or pool behind it elsewhere, or use Relu."
             )
 
     def require_only_reader(self, name: str, node: Node) -> None:
@@ -179,7 +180,7 @@ class QdqModel:
         return readers[0]
 
     def _activation(self, node: Node) -> Activation:
-        """Of a Relu or Clip. Upper bounds other than 6 are where the int8 output ends. Raises KwsError for others."""
+        """Of a Relu or Clip. Upper bounds other than 6 are where its integers end. Raises KwsError for others."""
         if node.op_type == "Relu":
             return Activation.RELU
         if not node.optional_input(1) or self.constant_number(node, 1) != 0.0:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from export.graph import AveragePool2D, MaxPool2D, Mean
+from export.graph import Activation, AveragePool2D, MaxPool2D, Mean, Relu, Tensor
 from export.lowering.context import Context, nhwc_axis
-from export.lowering.limits import INT8_SPAN, require_accumulator, require_equal_affine
+from export.lowering.limits import SPANS, require_accumulator, require_equal_affine
 from export.lowering.qdq import Node
 from export.lowering.window import Window, padded
 from kws.errors import KwsError
-from quantize.affine import INT8_MIN
 
 _HEIGHT, _WIDTH = 1, 2
 
@@ -44,7 +43,7 @@ def _mean(context: Context, node: Node, onnx_axes: tuple[int, ...], keep_dims: b
     elements = 1
     for axis in axes:
         elements *= x.shape[axis]
-    require_accumulator(node, INT8_SPAN * elements, float(x.affine.scale) / float(output.affine.scale))
+    require_accumulator(node, SPANS[x.affine.dtype] * elements, float(x.affine.scale) / float(output.affine.scale))
     kept = tuple(1 if axis in axes else size for axis, size in enumerate(x.shape))
     shape = kept if keep_dims else (1, x.shape[3])
     context.emit(Mean(axes=axes, keep_dims=keep_dims), [x], shape, output)
@@ -60,10 +59,17 @@ def _pool(context: Context, node: Node, kind: type[AveragePool2D] | type[MaxPool
     height, width = window.output_size(node, size)
     if window.dilation != (1, 1):
         raise KwsError(f"{node}: dilated pools are not supported; change the model.")
-    if window.padding(size) is None and not (kind is MaxPool2D and x.affine.zero_point == INT8_MIN):
+    if window.padding(size) is None and not (kind is MaxPool2D and _is_never_negative(context, x)):
         raise KwsError(
             f"{node}: its pads are neither none nor those of SAME; pad evenly, or put a Relu in front of a MaxPool."
         )
     x, padding = padded(context, x, window)
     attributes = kind(window=window.kernel, stride=window.stride, padding=padding, activation=output.activation)
     context.emit(attributes, [x], (1, height, width, x.shape[3]), output)
+
+
+def _is_never_negative(context: Context, x: Tensor) -> bool:
+    """Whether zeros around `x` leave its maxima alone."""
+    maker = next((op.attributes for op in context.ops if op.output == x.name), None)
+    clamped = isinstance(maker, Relu) or getattr(maker, "activation", Activation.NONE) is not Activation.NONE
+    return clamped or x.affine.zero_point == x.affine.lowest

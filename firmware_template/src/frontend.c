@@ -12,12 +12,12 @@ enum { kComplexSize = kFftSize / 2 };
 static const float kSampleScale = 1.0f / 32768.0f;
 
 /* Rounds half to even, as numpy.rint and the quantizer of kws do. */
-static int8_t quantize(float value) {
-  const float lowest = (float)(INT8_MIN - kInputZeroPoint);
-  const float highest = (float)(INT8_MAX - kInputZeroPoint);
+static KwsInteger quantize(float value) {
+  const float lowest = (float)(kIntegerMin - kInputZeroPoint);
+  const float highest = (float)(kIntegerMax - kInputZeroPoint);
   const float steps = value / kInputScale;
   const float clipped = steps < lowest ? lowest : (steps > highest ? highest : steps);
-  return (int8_t)(lrintf(clipped) + kInputZeroPoint);
+  return (KwsInteger)(lrintf(clipped) + kInputZeroPoint);
 }
 
 /* Windowed samples, zero-padded. Sample 2n and 2n + 1 are real and imaginary part of complex value n. */
@@ -112,7 +112,7 @@ static void complete_frame(KwsFrontend *frontend) {
   power_spectrum(frontend->spectrum, frontend->power);
   log_mel(frontend->power, frontend->log_mel);
 
-  int8_t *column = frontend->columns[frontend->next_column];
+  KwsInteger *column = frontend->columns[frontend->next_column];
   for (int32_t band = 0; band < kMelBands; ++band) {
     column[band] = quantize(frontend->log_mel[band]);
   }
@@ -126,7 +126,12 @@ static void complete_frame(KwsFrontend *frontend) {
 
 void kws_frontend_reset(KwsFrontend *frontend) {
   memset(frontend, 0, sizeof(*frontend));
-  memset(frontend->columns, quantize(logf(kLogOffset)), sizeof(frontend->columns));
+  const KwsInteger silence = quantize(logf(kLogOffset));
+  for (int32_t frame = 0; frame < kFrames; ++frame) {
+    for (int32_t band = 0; band < kMelBands; ++band) {
+      frontend->columns[frame][band] = silence;
+    }
+  }
 }
 
 int32_t kws_frontend_push(KwsFrontend *frontend, const int16_t *samples, int32_t count) {
@@ -141,15 +146,15 @@ int32_t kws_frontend_push(KwsFrontend *frontend, const int16_t *samples, int32_t
   return taken;
 }
 
-void kws_frontend_write_input(const KwsFrontend *frontend, int8_t *input) {
+void kws_frontend_write_input(const KwsFrontend *frontend, KwsInteger *input) {
   for (int32_t frame = 0; frame < kFrames; ++frame) {
-    const int8_t *column = frontend->columns[(frontend->next_column + frame) % kFrames];
+    const KwsInteger *column = frontend->columns[(frontend->next_column + frame) % kFrames];
     for (int32_t band = 0; band < kMelBands; ++band) {
       input[band * kFrames + frame] = column[band];
     }
   }
 }
 
-const int8_t *kws_frontend_newest_column(const KwsFrontend *frontend) {
+const KwsInteger *kws_frontend_newest_column(const KwsFrontend *frontend) {
   return frontend->columns[(frontend->next_column + kFrames - 1) % kFrames];
 }

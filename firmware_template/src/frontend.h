@@ -1,4 +1,4 @@
-/* Log-mel front end: 16-bit samples in, int8 columns of the model's input out.
+/* Log-mel front end: 16-bit samples in, integer columns of the model's input out.
  *
  * Computes what kws.features.LogMel computes: frame i is samples[i * kHopSamples] onwards, kWindowSamples of
  * them, scaled to -1..1, times a periodic Hann window, zero-padded to kFftSize; power spectrum; mel weights;
@@ -31,7 +31,7 @@ typedef struct KwsFrontend {
   int16_t samples[kWindowSamples];
   float spectrum[kFftSize];
   float power[kFftBins];
-  int8_t columns[kFrames][kMelBands];
+  KwsInteger columns[kFrames][kMelBands];
 } KwsFrontend;
 
 /* Forgets all samples and frames; the window then reads as digital silence. Call it before anything else. */
@@ -43,10 +43,10 @@ int32_t kws_frontend_push(KwsFrontend *frontend, const int16_t *samples, int32_t
 
 /* Writes the newest kFrames frames, oldest first, as the model wants them: mel band b of frame t is
  * input[b * kFrames + t]. `input` has kInputElements values. */
-void kws_frontend_write_input(const KwsFrontend *frontend, int8_t *input);
+void kws_frontend_write_input(const KwsFrontend *frontend, KwsInteger *input);
 
-/* The newest frame in the model's int8: kMelBands values. */
-const int8_t *kws_frontend_newest_column(const KwsFrontend *frontend);
+/* The newest frame in the model's integers: kMelBands values. */
+const KwsInteger *kws_frontend_newest_column(const KwsFrontend *frontend);
 
 #ifdef __cplusplus
 }

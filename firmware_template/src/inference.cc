@@ -18,8 +18,10 @@ namespace {
 alignas(16) uint8_t arena[kArenaBytes];
 tflite::MicroInterpreter *interpreter = nullptr;
 
-bool IsInt8Of(const TfLiteTensor *tensor, const int32_t *shape, int rank) {
-  if (tensor == nullptr || tensor->type != kTfLiteInt8 || tensor->dims->size != rank) {
+constexpr TfLiteType kIntegerType = sizeof(KwsInteger) == 1 ? kTfLiteInt8 : kTfLiteInt16;
+
+bool IsIntegerOf(const TfLiteTensor *tensor, const int32_t *shape, int rank) {
+  if (tensor == nullptr || tensor->type != kIntegerType || tensor->dims->size != rank) {
     return false;
   }
   for (int axis = 0; axis < rank; ++axis) {
@@ -30,8 +32,10 @@ bool IsInt8Of(const TfLiteTensor *tensor, const int32_t *shape, int rank) {
   return true;
 }
 
+KwsInteger *Values(const TfLiteTensor *tensor) { return static_cast<KwsInteger *>(tensor->data.data); }
+
 // The zero point cancels out, and subtracting the largest logit keeps expf in range.
-void Softmax(const int8_t *logits, float *posteriors) {
+void Softmax(const KwsInteger *logits, float *posteriors) {
   int largest = logits[0];
   for (int i = 1; i < kOutputElements; ++i) {
     largest = logits[i] > largest ? logits[i] : largest;
@@ -61,21 +65,21 @@ KwsInferenceStatus kws_inference_init(void) {
   if (static_interpreter.AllocateTensors() != kTfLiteOk) {
     return kKwsInferenceAllocationFailed;
   }
-  if (!IsInt8Of(static_interpreter.input(0), kInputShape, kInputRank) ||
-      !IsInt8Of(static_interpreter.output(0), kOutputShape, kOutputRank)) {
+  if (!IsIntegerOf(static_interpreter.input(0), kInputShape, kInputRank) ||
+      !IsIntegerOf(static_interpreter.output(0), kOutputShape, kOutputRank)) {
     return kKwsInferenceShapeMismatch;
   }
   interpreter = &static_interpreter;
   return kKwsInferenceOk;
 }
 
-int8_t *kws_inference_input(void) { return interpreter == nullptr ? nullptr : interpreter->input(0)->data.int8; }
+KwsInteger *kws_inference_input(void) { return interpreter == nullptr ? nullptr : Values(interpreter->input(0)); }
 
 KwsInferenceStatus kws_inference_run(float *posteriors) {
   if (interpreter == nullptr || interpreter->Invoke() != kTfLiteOk) {
     return kKwsInferenceInvokeFailed;
   }
-  Softmax(interpreter->output(0)->data.int8, posteriors);
+  Softmax(Values(interpreter->output(0)), posteriors);
   return kKwsInferenceOk;
 }
 

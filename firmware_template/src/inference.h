@@ -1,4 +1,4 @@
-/* The int8 model, run by TensorFlow Lite Micro in a static arena of kArenaBytes. */
+/* The model, run by TensorFlow Lite Micro in a static arena of kArenaBytes. */
 
 #ifndef KWS_SRC_INFERENCE_H_
 #define KWS_SRC_INFERENCE_H_
@@ -32,7 +32,7 @@ KwsInferenceStatus kws_inference_init(void);
 
 /* The model's input: kInputElements values of shape kInputShape, the last axis fastest; with a front end,
  * kws_frontend_write_input writes them. To be written anew before each run: the arena is used for other tensors too. */
-int8_t *kws_inference_input(void);
+KwsInteger *kws_inference_input(void);
 
 /* Runs the model. `posteriors` gets kLabelCount probabilities that sum to 1: softmax of the logits. */
 KwsInferenceStatus kws_inference_run(float *posteriors);

@@ -1,4 +1,4 @@
-// Audio in -> log-mel frames -> int8 window -> model -> posteriors out.
+// Audio in -> log-mel frames -> integer window -> model -> posteriors out.
 
 #include <stdint.h>
 

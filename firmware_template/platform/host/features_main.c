@@ -1,5 +1,5 @@
 /* Prints the log-mel frames of some audio, one frame a line: kMelBands floats that read back exactly, then the
- * same as kMelBands int8 values of the model's input. Compare it with kws.features.LogMel. */
+ * same as kMelBands integers of the model's input. Compare it with kws.features.LogMel. */
 
 #include <stdio.h>
 
@@ -9,7 +9,7 @@
 static KwsFrontend frontend;
 
 static void print_frame(void) {
-  const int8_t *column = kws_frontend_newest_column(&frontend);
+  const KwsInteger *column = kws_frontend_newest_column(&frontend);
   for (int32_t band = 0; band < kMelBands; ++band) {
     printf("%.9g ", (double)frontend.log_mel[band]);
   }

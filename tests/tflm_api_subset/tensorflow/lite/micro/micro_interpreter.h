@@ -9,7 +9,7 @@
 
 #define TFLITE_SCHEMA_VERSION (3)
 
-enum TfLiteType { kTfLiteInt8 = 9 };
+enum TfLiteType { kTfLiteInt16 = 7, kTfLiteInt8 = 9 };
 
 struct TfLiteIntArray {
   int size;
@@ -20,7 +20,7 @@ struct TfLiteTensor {
   TfLiteType type;
   TfLiteIntArray *dims;
   union {
-    int8_t *int8;
+    void *data;
   } data;
 };
 
