@@ -16,15 +16,11 @@ from export.to_tflite import to_tflite
 from kws.artifact import atomic_folder, write_manifest
 from kws.progress import bar, note
 from quantize.affine import Affine, FloatArray
-from quantize.calibration import activations, calibrate, min_max
 from quantize.compare import Check, check_device, check_export, check_kernels, check_rewrite, require
 from quantize.device_rounding import round_as_device
-from quantize.equalization import equalize
-from quantize.fit import fit_stacked_rows
 from quantize.input_layout import InputLayout
 from quantize.options import QuantizeOptions
-from quantize.qdq import quantize_model
-from quantize.rewrites import rewrite
+from quantize.pipeline import prepare, quantize
 from quantize.runtimes import OnnxRuntime, TfliteReferenceRuntime, TflmRuntime
 
 FLOAT_ONNX = "model.onnx"
@@ -63,9 +59,9 @@ def build(source: Source, out: Path, options: QuantizeOptions) -> Path:
         float_model = source.export(folder / FLOAT_ONNX)
         progress(1, STAGES)
         note(f"Calibrating on {len(source.calibration)} clips.")
-        prepared = prepare(float_model, source.calibration)
+        prepared = prepare(float_model, source.calibration, options)
         (folder / PREPARED_ONNX).write_bytes(prepared.SerializeToString(deterministic=True))
-        qdq = quantize_model(prepared, calibrate(prepared, source.calibration))
+        qdq = quantize(prepared, source.calibration, options)
         progress(2, STAGES)
         graph = lower(qdq)
         (folder / INT8_TFLITE).write_bytes(to_tflite(graph))
@@ -85,13 +81,6 @@ def build(source: Source, out: Path, options: QuantizeOptions) -> Path:
         write_manifest(folder, fields, MODEL_FILES)
         progress(STAGES, STAGES)
     return out
-
-
-def prepare(float_model: onnx.ModelProto, calibration: FloatArray) -> onnx.ModelProto:
-    """The same function with the tensors that the device will have, their channels in like ranges on `calibration`."""
-    rewritten = rewrite(float_model)
-    equalized = equalize(rewritten, min_max(activations(rewritten, calibration)))
-    return fit_stacked_rows(equalized, calibration)
 
 
 def prove(source: Source, prepared: onnx.ModelProto, folder: Path) -> tuple[list[Check], TflmRuntime]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import errno
 import os
 import sys
@@ -103,7 +104,9 @@ def _quantize(options: argparse.Namespace) -> Path:
 def _quantize_options(options: argparse.Namespace) -> QuantizeOptions:
     from quantize.options import QuantizeOptions
 
-    return QuantizeOptions(calibration_clips=options.calibration_clips)
+    return QuantizeOptions(
+        **{field.name: getattr(options, field.name) for field in dataclasses.fields(QuantizeOptions)}
+    )
 
 
 def _headers(options: argparse.Namespace) -> Path:
@@ -231,6 +234,26 @@ def _add_quantize(commands: _Commands) -> None:
         metavar="N",
         help=f"training clips or rows of NPY that set the int8 ranges (default: {defaults.calibration_clips})",
     )
+    _add_methods(parser)
+
+
+def _add_methods(parser: argparse.ArgumentParser) -> None:
+    from quantize.options import RANGES, ROUNDINGS, WEIGHT_RANGES, QuantizeOptions
+
+    defaults = QuantizeOptions()
+    methods = parser.add_argument_group("methods")
+    for name, choices, help_text in (
+        ("ranges", RANGES, "how int8 ranges of activations are chosen"),
+        ("weight-ranges", WEIGHT_RANGES, "how int8 ranges of weights are chosen"),
+        ("rounding", ROUNDINGS, "of weights: each to the nearest step, or together for the output of their layer"),
+    ):
+        default = getattr(defaults, name.replace("-", "_"))
+        methods.add_argument(f"--{name}", choices=choices, default=default, help=f"{help_text} (default: {default})")
+    for name, help_text in (
+        ("equalization", "leave channels their ranges (default: bring them to like ones)"),
+        ("bias-correction", "leave the mean error of each channel (default: take it off its bias)"),
+    ):
+        methods.add_argument(f"--no-{name}", dest=name.replace("-", "_"), action="store_false", help=help_text)
 
 
 def _add_headers(commands: _Commands) -> None:

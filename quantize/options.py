@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+RANGES = ("min-max", "percentile", "entropy", "mse")
+WEIGHT_RANGES = ("min-max", "mse")
+ROUNDINGS = ("nearest", "adaptive")
+
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeOptions:
-    """`calibration_clips` is how many training clips, or given inputs, set the ranges."""
+    """`calibration_clips` is how many training clips, or given inputs, set the ranges.
+
+    `ranges`, of activations, is one of RANGES (`quantize.calibration.methods`), `weight_ranges` one of WEIGHT_RANGES
+    (`quantize.weight_ranges`) and `rounding`, of weights, one of ROUNDINGS (`quantize.rounding`). `equalization` is
+    `quantize.equalization`, `bias_correction` is part of `quantize.recovery`.
+    """
 
     calibration_clips: int = 200
+    ranges: str = "min-max"
+    weight_ranges: str = "min-max"
+    equalization: bool = True
+    bias_correction: bool = True
+    rounding: str = "nearest"
