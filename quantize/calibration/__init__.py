@@ -6,7 +6,7 @@ import onnx
 
 from quantize.calibration.activations import activations, input_name_and_shape, min_max
 from quantize.calibration.histograms import Histogram, counted
-from quantize.calibration.methods import RANGE_METHODS
+from quantize.calibration.methods import choose_range
 from quantize.calibration.ranges import ChannelRange, FloatArray, Range
 from quantize.calibration.sharing import (
     cut_below_relu,
@@ -47,10 +47,8 @@ def calibrate(model: onnx.ModelProto, features: FloatArray, method: str = "min-m
     whole = {name: channels.whole for name, channels in seen.items()}
     ranges = cut_below_relu(model, shared_ranges(model, whole), seen)
     for group, names in sources.items():
-        span = ranges[group[0]]
-        ranges |= dict.fromkeys(
-            group, RANGE_METHODS[method](Histogram.of_all(histograms[name] for name in names), span)
-        )
+        merged, span = Histogram.of_all(histograms[name] for name in names), ranges[group[0]]
+        ranges |= dict.fromkeys(group, choose_range(method, merged, span))
     return ranges
 
 

@@ -1,11 +1,12 @@
 """Range methods: what part of the values of one tensor int8 should span.
 
-Each takes a histogram and the `span` that matters (all values seen, without what a ReLU hides) and returns a range
-within it; values beyond the range saturate. Wu et al. 2020 (arXiv:2004.09602) compare them.
+Each takes a histogram and the `span` that matters (all values seen, without what a ReLU hides, and zero) and returns
+a range within it that includes zero; values beyond the range saturate. Wu et al. 2020 (arXiv:2004.09602) compare them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -15,13 +16,12 @@ from quantize.affine import INT8_MAX, INT8_MIN, affine_from_range
 from quantize.calibration.histograms import Histogram
 from quantize.calibration.ranges import Range
 
+Array = npt.NDArray[np.float64]
 RangeMethod = Callable[[Histogram, Range], Range]
 
 PERCENT_KEPT = 99.99
-SHRINKS = 0.96 ** np.arange(60)
+SHRINKS: list[float] = (0.96 ** np.arange(60)).tolist()
 LEVELS = INT8_MAX - INT8_MIN
-ENTROPY_BINS = 2048
-LEAST_PROBABILITY = 1e-9
 
 
 def min_max_range(histogram: Histogram, span: Range) -> Range:
@@ -58,9 +58,7 @@ def entropy_range(histogram: Histogram, span: Range) -> Range:
     """
     values, counts = histogram.without_spike_at_zero().points(span)
     peak = max(-span.low, span.high)
-    if peak <= 0 or not len(values):
-        return span
-    candidates = [Range(max(span.low, -peak * s), min(span.high, peak * s)) for s in SHRINKS]
+    candidates = [span, *(Range(max(span.low, -peak * s), min(span.high, peak * s)) for s in SHRINKS)]
     divergences = [_divergence(values, counts, candidate) for candidate in candidates]
     return candidates[int(np.argmin(divergences))]
 
@@ -73,12 +71,17 @@ RANGE_METHODS: dict[str, RangeMethod] = {
 }
 
 
+def choose_range(method: str, histogram: Histogram, span: Range) -> Range:
+    """What the method of that name finds in `span`, widened to include zero as every int8 range is."""
+    return RANGE_METHODS[method](histogram, Range(min(span.low, 0.0), max(span.high, 0.0)))
+
+
 def _within(span: Range, *, low: float, high: float) -> Range:
-    """A range that keeps zero, which int8 needs anyway, and the sign of `span`."""
+    """The range from `low` to `high` that includes zero and lies within `span`."""
     return Range(max(span.low, min(low, 0.0)), min(span.high, max(high, 0.0)))
 
 
-def _least_error(values: npt.NDArray[np.float64], counts: npt.NDArray[np.float64], candidates: list[Range]) -> Range:
+def _least_error(values: Array, counts: Array, candidates: list[Range]) -> Range:
     def error(candidate: Range) -> float:
         affine = affine_from_range(candidate.low, candidate.high)
         return float(counts @ np.square(values - affine.dequantize(affine.quantize(values))))
@@ -86,16 +89,19 @@ def _least_error(values: npt.NDArray[np.float64], counts: npt.NDArray[np.float64
     return min(candidates, key=error)
 
 
-def _divergence(values: npt.NDArray[np.float64], counts: npt.NDArray[np.float64], kept: Range) -> float:
-    """KL(what saturation to `kept` leaves || what LEVELS even levels can tell apart of it), in nats."""
-    low, high = min(kept.low, 0.0), max(kept.high, 0.0)
-    edges = np.linspace(low, high, ENTROPY_BINS + 1)
-    saturated = np.histogram(np.clip(values, low, high), edges, weights=counts)[0]
-    inside = np.histogram(values, edges, weights=counts)[0]
-    level = np.arange(ENTROPY_BINS) * LEVELS // ENTROPY_BINS
-    occupied = inside > 0
-    shares = np.bincount(level, inside) / np.maximum(np.bincount(level, occupied), 1)
-    coarse = np.where(occupied, shares[level], 0.0)
-    wanted, told = saturated / saturated.sum(), np.maximum(coarse / max(coarse.sum(), 1.0), LEAST_PROBABILITY)
-    present = wanted > 0
-    return float(np.sum(wanted[present] * np.log(wanted[present] / told[present])))
+def _divergence(values: Array, counts: Array, kept: Range) -> float:
+    """KL(what saturation to `kept` leaves || what LEVELS even levels can tell apart of it), in nats.
+
+    Infinite where fewer points than levels are left, which would tell nothing.
+    """
+    inside = (values >= kept.low) & (values <= kept.high)
+    if inside.sum() < LEVELS:
+        return math.inf
+    wanted = counts[inside]
+    level = ((values[inside] - kept.low) / (kept.high - kept.low) * LEVELS).astype(np.int64)
+    told = (np.bincount(level, wanted) / np.maximum(np.bincount(level), 1))[level]
+    saturated = wanted.copy()
+    saturated[0] += counts[values < kept.low].sum()
+    saturated[-1] += counts[values > kept.high].sum()
+    share, told_share = saturated / saturated.sum(), told / told.sum()
+    return float(np.sum(share * np.log(share / told_share)))
