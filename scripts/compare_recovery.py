@@ -48,7 +48,6 @@ ROWS = {
     "MSE ranges": replace(PLAIN, ranges="mse"),
     "MSE weight ranges": replace(PLAIN, weight_ranges="mse"),
     "equalization + bias": BALANCED,
-    "equalization + bias + percentile": replace(BALANCED, ranges="percentile"),
     "equalization + bias + MSE": replace(BALANCED, ranges="mse"),
     "equalization + bias + adaptive": ADAPTIVE,
     "equalization + bias + adaptive + percentile": replace(ADAPTIVE, ranges="percentile"),

@@ -10,7 +10,7 @@ from onnx import helper
 from quantize.affine import affine_from_range
 from quantize.calibration import Range, calibrate
 from quantize.calibration.histograms import BINS, Histogram
-from quantize.calibration.methods import PERCENT_KEPT, RANGE_METHODS, choose_range, mse_range
+from quantize.calibration.methods import PERCENT_KEPT, RANGE_METHODS, SHRINKS, choose_range, mse_range
 from quantize.options import RANGES
 
 F32 = np.float32
@@ -93,6 +93,15 @@ def test_mse_is_the_range_of_least_error() -> None:
     least = int8_error(OUTLIER, span)
     for low, high in ((1.15, 1.0), (0.85, 1.0), (1.0, 1.15), (1.0, 0.85)):
         assert least <= int8_error(OUTLIER, Range(span.low * low, span.high * high))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_mse_finds_the_least_of_its_candidates_though_error_goes_up_and_down(seed: int) -> None:
+    values = np.random.default_rng(seed).exponential(size=12).astype(F32)
+    values = np.append(np.repeat(values, 1000), F32(1.5 * values.max()))
+    candidates = [Range(0.0, float(values.max()) * shrink) for shrink in SHRINKS]
+    least = min(int8_error(values, candidate) for candidate in candidates)
+    assert int8_error(values, found("mse", values)) == pytest.approx(least, rel=1e-3)
 
 
 def test_mse_looks_only_at_what_a_relu_does_not_hide() -> None:

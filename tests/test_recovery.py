@@ -95,6 +95,17 @@ def test_adaptive_rounding_gains_where_weights_are_coarse(bias: bool) -> None:
     assert sqnr_db(run(model, unseen), run(recovered(model, bias=bias, adaptive=True), unseen)) > plain + 1.0
 
 
+def test_adaptive_rounding_without_bias_correction_keeps_the_mean_too() -> None:
+    weights = np.random.default_rng(3).normal(0.0, 0.02, (8, 16, 1, 1))
+    weights[:, 0] = 4.0
+    model = graph_model([helper.make_node("Conv", ["x", "w"], ["y"])], {"w": weights}, (1, 16, 2, 2), (1, 8, 2, 2))
+    clips = clips_for(model, CLIPS) + np.float32(3.0)
+    qdq = quantize_model(model, calibrate(model, clips))
+    adapted = recover(model, qdq, clips, bias_correction=False, adaptive_rounding=True)
+    before, after = (np.abs((run(form, clips) - run(model, clips)).mean(axis=(0, 2, 3))) for form in (qdq, adapted))
+    assert after.mean() < 0.3 * before.mean()
+
+
 def test_dense_layers_are_recovered_too() -> None:
     model = rewrite(ds_cnn(18))
     before, after = constants(quantized(model)), constants(recovered(model, bias=True, adaptive=True))

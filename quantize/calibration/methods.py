@@ -41,12 +41,12 @@ def percentile_range(histogram: Histogram, span: Range) -> Range:
 def mse_range(histogram: Histogram, span: Range) -> Range:
     """The range of least mean squared error after int8, sought for each end in turn."""
     values, counts = histogram.points(span)
+    highs = [span.high * shrink for shrink in SHRINKS if span.high > 0]
+    lows = [span.low * shrink for shrink in SHRINKS if span.low < 0]
     best = span
     for _ in range(2):
-        candidates = [Range(best.low, span.high * shrink) for shrink in SHRINKS if span.high > 0]
-        best = _least_error(values, counts, [best, *candidates])
-        candidates = [Range(span.low * shrink, best.high) for shrink in SHRINKS if span.low < 0]
-        best = _least_error(values, counts, [best, *candidates])
+        best = _least_error(values, counts, best, [Range(best.low, high) for high in highs])
+        best = _least_error(values, counts, best, [Range(low, best.high) for low in lows])
     return best
 
 
@@ -81,12 +81,24 @@ def _within(span: Range, *, low: float, high: float) -> Range:
     return Range(max(span.low, min(low, 0.0)), min(span.high, max(high, 0.0)))
 
 
-def _least_error(values: Array, counts: Array, candidates: list[Range]) -> Range:
-    def error(candidate: Range) -> float:
-        affine = affine_from_range(candidate.low, candidate.high)
-        return float(counts @ np.square(values - affine.dequantize(affine.quantize(values))))
+def _least_error(values: Array, counts: Array, first: Range, narrowing: list[Range]) -> Range:
+    """The best of `first` and of `narrowing`, whose candidates get narrower.
 
-    return min(candidates, key=error)
+    What saturates only grows on the way; once it alone costs more than the best range does in all, the rest is worse.
+    """
+
+    def cost(errors: Array) -> float:
+        return float(counts @ np.square(errors))
+
+    best, least = first, math.inf
+    for candidate in [first, *narrowing]:
+        affine = affine_from_range(candidate.low, candidate.high)
+        error = cost(values - affine.dequantize(affine.quantize(values)))
+        if error < least:
+            best, least = candidate, error
+        elif cost(values - np.clip(values, candidate.low, candidate.high)) > least:
+            break
+    return best
 
 
 def _divergence(values: Array, counts: Array, kept: Range) -> float:
