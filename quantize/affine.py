@@ -1,4 +1,4 @@
-"""Affine int8 quantization: the only place that rounds and clips.
+"""Affine int8 quantization: the only place that rounds and clips, but for weights that `quantize.rounding` chooses.
 
 real = scale * (quantized - zero_point), as the TensorFlow Lite 8-bit quantization specification and ONNX
 QuantizeLinear define it. Rounding is half to even on x / scale in float32, as onnxruntime does.

@@ -19,8 +19,8 @@ class QuantizeOptions:
     """
 
     calibration_clips: int = 200
-    ranges: str = "mse"
+    ranges: str = "min-max"
     weight_ranges: str = "min-max"
     equalization: bool = True
     bias_correction: bool = True
-    rounding: str = "adaptive"
+    rounding: str = "nearest"

@@ -27,8 +27,8 @@ def test_without_flags_the_defaults_are_taken() -> None:
 
 def test_each_flag_sets_its_option() -> None:
     flags = ["--ranges=entropy", "--weight-ranges=mse", "--no-equalization", "--no-bias-correction"]
-    expected = replace(PLAIN, ranges="entropy", weight_ranges="mse", rounding="nearest", calibration_clips=7)
-    assert chosen(*flags, "--rounding=nearest", "--calibration-clips=7") == expected
+    expected = replace(PLAIN, ranges="entropy", weight_ranges="mse", rounding="adaptive", calibration_clips=7)
+    assert chosen(*flags, "--rounding=adaptive", "--calibration-clips=7") == expected
 
 
 @pytest.fixture(scope="module")
