@@ -18,17 +18,12 @@ from export.to_tflite import to_tflite
 from kws.artifact import atomic_folder, write_manifest
 from kws.progress import bar, note
 from quantize.affine import Affine, FloatArray, StepType
-from quantize.calibration import activations, calibrate, min_max
 from quantize.compare import Check, check_device, check_export, check_kernels, check_rewrite, require
 from quantize.device_rounding import round_as_device
-from quantize.equalization import equalize
-from quantize.fit import fit_stacked_rows
-from quantize.hard_swish import expand_hard_swish
 from quantize.input_layout import InputLayout
 from quantize.options import QuantizeOptions
-from quantize.qdq import quantize_model
+from quantize.pipeline import prepare, quantize
 from quantize.reference import ReferenceProcess, reference_process
-from quantize.rewrites import rewrite
 from quantize.rewrites.plan import Plan
 from quantize.runtimes import OnnxRuntime, TflmRuntime
 
@@ -89,8 +84,7 @@ def build(source: Source, out: Path, options: QuantizeOptions) -> Path:
         plan = choose_plan(float_model, options.optimize) if options.activations == "int8" else Plan()
         prepared = prepare(float_model, source.calibration, options, plan)
         (folder / PREPARED_ONNX).write_bytes(prepared.SerializeToString(deterministic=True))
-        ranges = calibrate(prepared, source.calibration)
-        qdq = quantize_model(prepared, ranges, options.activations, swish_tables=plan.swish_tables)
+        qdq = quantize(prepared, source.calibration, options, plan)
         progress(2, STAGES)
         graph = device_graph(qdq, plan)
         (folder / files.tflite).write_bytes(to_tflite(graph))
@@ -113,16 +107,6 @@ def build(source: Source, out: Path, options: QuantizeOptions) -> Path:
         progress(STAGES, STAGES)
         note(f"Converted in {converted - started:.1f} s, proven in {time.monotonic() - converted:.1f} s.")
     return out
-
-
-def prepare(
-    float_model: onnx.ModelProto, calibration: FloatArray, options: QuantizeOptions, plan: Plan
-) -> onnx.ModelProto:
-    """The same function with the tensors that the device will have, their channels in like ranges on `calibration`."""
-    rewritten = rewrite(float_model, plan)
-    equalized = equalize(rewritten, min_max(activations(rewritten, calibration)))
-    fitted = fit_stacked_rows(equalized, calibration)
-    return expand_hard_swish(fitted) if options.activations == "int16" else fitted
 
 
 def prove(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import errno
 import os
 import sys
@@ -106,7 +107,7 @@ def _quantize_options(options: argparse.Namespace) -> QuantizeOptions:
     if options.activations == "int16" and options.optimize != QuantizeOptions().optimize:
         options.refuse("--optimize chooses between int8 forms; leave it out with --activations int16")
     return QuantizeOptions(
-        calibration_clips=options.calibration_clips, activations=options.activations, optimize=options.optimize
+        **{field.name: getattr(options, field.name) for field in dataclasses.fields(QuantizeOptions)}
     )
 
 
@@ -248,6 +249,26 @@ def _add_quantize(commands: _Commands) -> None:
         default=defaults.optimize,
         help=f"what to keep small: instructions, arena, file, or all three (default: {defaults.optimize})",
     )
+    _add_methods(parser)
+
+
+def _add_methods(parser: argparse.ArgumentParser) -> None:
+    from quantize.options import RANGES, ROUNDINGS, WEIGHT_RANGES, QuantizeOptions
+
+    defaults = QuantizeOptions()
+    methods = parser.add_argument_group("methods")
+    for name, choices, help_text in (
+        ("ranges", RANGES, "how int8 ranges of activations are chosen"),
+        ("weight-ranges", WEIGHT_RANGES, "how int8 ranges of weights are chosen"),
+        ("rounding", ROUNDINGS, "of weights: each to the nearest step, or together for the output of their layer"),
+    ):
+        default = getattr(defaults, name.replace("-", "_"))
+        methods.add_argument(f"--{name}", choices=choices, default=default, help=f"{help_text} (default: {default})")
+    for name, help_text in (
+        ("equalization", "leave channels their ranges (default: bring them to like ones)"),
+        ("bias-correction", "leave the mean error of each channel (default: take it off its bias)"),
+    ):
+        methods.add_argument(f"--no-{name}", dest=name.replace("-", "_"), action="store_false", help=help_text)
 
 
 def _add_headers(commands: _Commands) -> None:

@@ -1,4 +1,5 @@
-"""Affine int8 and int16 quantization: the only place that rounds and clips.
+"""Affine int8 and int16 quantization: the only place that rounds and clips, but for weights that `quantize.rounding`
+chooses.
 
 real = scale * (quantized - zero_point), as the TensorFlow Lite quantization specification and ONNX QuantizeLinear
 define it; an int16 zero point is 0 there. Rounding is half to even on x / scale in float32, as onnxruntime does.

@@ -26,7 +26,6 @@ from quantize.affine import (
     affine_from_range,
     bias_scales,
     quantize_bias,
-    symmetric_scales,
 )
 from quantize.calibration import Range, readers_by_tensor, shared_ranges, shared_scale_groups
 from quantize.input_layout import layout_nodes
@@ -40,6 +39,7 @@ from quantize.ops import (
     WEIGHTED_OPS,
     unsupported,
 )
+from quantize.weight_ranges import WEIGHT_RANGE_METHODS, WeightScales
 
 _DOMAINS = ("", "ai.onnx")
 UNQUANTIZED = "/float"  # Ends the name of an op's output in front of its QuantizeLinear.
@@ -55,10 +55,12 @@ def quantize_model(
     float_model: onnx.ModelProto,
     ranges: Mapping[str, Range],
     activations: StepType = "int8",
+    weight_ranges: str = "min-max",
     *,
     swish_tables: bool = False,
 ) -> onnx.ModelProto:
-    """The QDQ form of a rewritten float model; `ranges` come from `quantize.calibration.calibrate`.
+    """The QDQ form of a rewritten float model; `ranges` come from `quantize.calibration.calibrate`, `weight_ranges` is
+    one of WEIGHT_RANGE_METHODS.
 
     With `swish_tables` nothing is quantized between Sigmoid and Mul of x * sigmoid(x): the device looks that up, if
     it computes in int8.
@@ -67,7 +69,8 @@ def quantize_model(
     """
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in float_model.graph.initializer}
     readers = readers_by_tensor(float_model)
-    writer = _Writer(constants, activation_affines(float_model, ranges, activations), activations)
+    affines = activation_affines(float_model, ranges, activations)
+    writer = _Writer(constants, affines, activations, WEIGHT_RANGE_METHODS[weight_ranges])
     layout = layout_nodes(float_model)
     nodes = [node for node in float_model.graph.node if node not in layout]
     fused: set[str] = set()
@@ -137,6 +140,7 @@ class _Writer:
     constants: Mapping[str, npt.NDArray[Any]]
     affines: Mapping[str, Affine]
     activations: StepType
+    scales_for: WeightScales
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     readable: dict[str, str] = field(default_factory=dict)
@@ -213,7 +217,7 @@ class _Writer:
 
     def _weighted_inputs(self, node: onnx.NodeProto) -> list[str]:
         """Input, weights and (but for MatMul) bias of a Conv, Gemm or MatMul; a missing bias becomes zeros."""
-        output, axis = node.output[0], _output_channel_axis(node)
+        output, axis = node.output[0], output_channel_axis(node)
         weights = self.constants.get(node.input[1])
         if weights is None or node.input[0] not in self.readable:
             raise KwsError(f"{_describe(node)}: its weights are not constant; use one with constant weights.")
@@ -223,7 +227,7 @@ class _Writer:
             bias = bias + self._bias(node)
         input_scale = self.affines[node.input[0]].scale
         try:
-            scales = weight_scales(weights, bias, input_scale, axis)
+            scales = adjusted_scales(self.scales_for(weights, axis), weights, bias, input_scale, axis)
             if self.activations == "int16" and node.op_type in DENSE_OPS:
                 scales = np.full_like(scales, scales.max())  # CMSIS-NN has no kernel with one a channel.
         except KwsError as error:
@@ -263,8 +267,10 @@ class _Writer:
         return name
 
 
-def weight_scales(weights: FloatArray, bias: FloatArray, input_scale: FloatArray, axis: int) -> FloatArray:
-    """Symmetric scales per channel along `axis`, raised where the bias would not fit int32 otherwise.
+def adjusted_scales(
+    wanted: FloatArray, weights: FloatArray, bias: FloatArray, input_scale: FloatArray, axis: int
+) -> FloatArray:
+    """The `wanted` scales of `weights` per channel along `axis`, raised where the bias would not fit int32 otherwise.
 
     There the bias is so large beside the weights that their lost resolution does not show. They are also raised, by
     less than 1 / MIN_EXACT_STEPS, to make a weight that all channels share (that of a row added to all of them) a
@@ -273,7 +279,7 @@ def weight_scales(weights: FloatArray, bias: FloatArray, input_scale: FloatArray
     if not np.isfinite(bias).all():
         raise KwsError("The bias holds NaN or infinity; train the model again.")
     needed = np.abs(bias.astype(np.float64)) / (float(input_scale) * BIAS_LIMIT)
-    scales: FloatArray = np.maximum(symmetric_scales(weights, axis), needed.astype(np.float32))
+    scales: FloatArray = np.maximum(wanted, needed.astype(np.float32))
     by_channel = np.moveaxis(weights, axis, 0).reshape(len(scales), -1)
     shared = np.abs(by_channel[0, np.ptp(by_channel, axis=0) == 0.0])
     if shared.size != 1:
@@ -282,7 +288,7 @@ def weight_scales(weights: FloatArray, bias: FloatArray, input_scale: FloatArray
     return np.where(steps < MIN_EXACT_STEPS, scales, shared / np.maximum(steps, 1.0)).astype(np.float32)
 
 
-def _output_channel_axis(node: onnx.NodeProto) -> int:
+def output_channel_axis(node: onnx.NodeProto) -> int:
     if node.op_type == "Conv":
         return 0
     if node.op_type == "MatMul":

@@ -30,6 +30,45 @@ def test_without_background_noise_there_is_no_silence(tmp_path: Path) -> None:
     assert load_dataset(root, None, CONFIG).labels == ["left", "right"]
 
 
+def test_calibration_clips_are_balanced_over_the_labels_and_the_same_each_time(tones: Path) -> None:
+    dataset = load_dataset(tones, ["left", "right"], CONFIG)
+    clips = dataset.calibration_clips(12)
+    assert clips.shape == (12, CONFIG.clip_samples)
+    word_of = {dataset.pcm[row].tobytes(): name.partition("/")[0] for row, name in enumerate(dataset.names)}
+    words = [word_of.get(clip.tobytes(), "silence") for clip in clips]
+    assert {word: words.count(word) for word in set(words)} == {"left": 3, "right": 3, "other": 3, "silence": 3}
+    np.testing.assert_array_equal(load_dataset(tones, ["left", "right"], CONFIG).calibration_clips(12), clips)
+
+
+def test_calibration_clips_are_training_clips_and_none_is_taken_twice(tones: Path) -> None:
+    dataset = load_dataset(tones, ["left"], CONFIG)
+    part = dataset.splits["training"]
+    training = {dataset.pcm[row].tobytes() for row in [*part.rows.tolist(), *part.unknown_rows.tolist()]}
+    clips = dataset.calibration_clips(15)
+    spoken = {clip.tobytes() for clip in clips} & {clip.tobytes() for clip in dataset.pcm}
+    assert len({clip.tobytes() for clip in clips}) == 15
+    assert len(spoken) == 10 and spoken <= training
+
+
+def test_any_number_of_calibration_clips_is_balanced_to_one(tones: Path) -> None:
+    dataset = load_dataset(tones, None, CONFIG)
+    word_of = {dataset.pcm[row].tobytes(): name.partition("/")[0] for row, name in enumerate(dataset.names)}
+    for count in (1, 5, 10):
+        words = [word_of.get(clip.tobytes(), "silence") for clip in dataset.calibration_clips(count)]
+        counts = [words.count(word) for word in ("left", "right", "other", "silence")]
+        assert sum(counts) == count
+        assert max(counts) - min(counts) <= 1
+
+
+def test_a_word_with_few_clips_leaves_the_others_their_share(tones: Path) -> None:
+    for clip in sorted((tones / "left").iterdir())[3:]:
+        clip.unlink()
+    dataset = load_dataset(tones, ["left", "right"], CONFIG)
+    few = len(dataset.splits["training"].rows[dataset.splits["training"].targets == 2])
+    assert 0 < few < 4
+    assert len(dataset.calibration_clips(16)) == 12 + few
+
+
 def test_no_speaker_is_in_two_splits(tones: Path) -> None:
     dataset = load_dataset(tones, ["left"], CONFIG)
     speakers = [

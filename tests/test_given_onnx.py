@@ -21,7 +21,7 @@ from onnx import helper
 from toolchains import ARM, HOST, Toolchain, compile_object
 from torch import nn
 
-from export.build import ModelFiles, prepare
+from export.build import ModelFiles
 from export.from_onnx import build_onnx
 from export.headers import render_firmware
 from export.inspection import inspect_model
@@ -38,6 +38,7 @@ from quantize.device_rounding import round_as_device
 from quantize.given_model import read_onnx
 from quantize.input_layout import InputLayout
 from quantize.options import QuantizeOptions
+from quantize.pipeline import prepare
 from quantize.qdq import quantize_model
 from quantize.rewrites import rewrite
 from quantize.runtimes import OnnxRuntime, TflmRuntime

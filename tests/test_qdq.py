@@ -15,10 +15,10 @@ from onnx import helper, numpy_helper
 
 from kws.errors import KwsError
 from kws.metrics import agreement, sqnr_db
-from quantize.affine import PROBABILITY_AFFINES, Affine
+from quantize.affine import PROBABILITY_AFFINES, Affine, symmetric_scales
 from quantize.calibration import Range, calibrate
 from quantize.fit import fit_stacked_rows
-from quantize.qdq import BIAS_LIMIT, activation_affines, quantize_model, weight_scales
+from quantize.qdq import BIAS_LIMIT, activation_affines, adjusted_scales, quantize_model
 from quantize.rewrites import rewrite
 
 Array = npt.NDArray[Any]
@@ -245,14 +245,16 @@ def test_bias_far_above_its_weights_is_still_right() -> None:
 
 def test_scale_is_raised_only_in_the_channel_whose_bias_needs_it() -> None:
     weights = np.full((2, 1), 1e-9, dtype=np.float32)
-    scales = weight_scales(weights, np.array([10.0, 0.0], dtype=np.float32), 0.1, axis=0)
+    scales = adjusted_scales(
+        symmetric_scales(weights, 0), weights, np.array([10.0, 0.0], dtype=np.float32), 0.1, axis=0
+    )
     assert scales[0] > scales[1]
     assert scales[1] == np.float32(1e-9) / np.float32(127) or scales[1] == np.float32(1e-12)
 
 
 def test_a_weight_that_all_channels_share_is_a_whole_number_of_steps() -> None:
     weights = np.array([[0.7, 0.913, -0.2], [1.9, 0.913, 0.4], [0.1, 0.913, 40.0]], dtype=np.float32)
-    scales = weight_scales(weights, np.zeros(3, dtype=np.float32), 0.1, axis=0)
+    scales = adjusted_scales(symmetric_scales(weights, 0), weights, np.zeros(3, dtype=np.float32), 0.1, axis=0)
     exact, lost = np.float32(0.913) / scales[:2], np.float32(0.913) / scales[2]
     np.testing.assert_allclose(exact, np.rint(exact), rtol=0, atol=1e-4)
     assert scales[2] == np.float32(40.0) / np.float32(127) and lost < 8
