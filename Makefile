@@ -2,6 +2,7 @@
 # make test   all tests
 # make check  lint, format and types
 # make bench-train  speed of training against a plain BC-ResNet, on tones or on DATA=folder
+# make compare-converters BUILD=build DATA=data   the build's float model through kws and through onnx2tf, side by side
 # Each sets up .venv first and re-uses it afterwards.
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORDS := yes,no,up,down,left,right,on,off,stop,go
 
-.PHONY: demo test check bench-train clean
+.PHONY: demo test check bench-train compare-converters clean
 
 $(READY): pyproject.toml scripts/setup.sh
 	sh scripts/setup.sh $(PYTHON) $(VENV)
@@ -34,6 +35,9 @@ check: $(READY)
 
 bench-train: $(READY)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.train_speed $(if $(DATA),--data $(DATA))
+
+compare-converters: $(READY)
+	@$(BIN)/python scripts/compare_converters.py "$(or $(BUILD),build)" "$(or $(DATA),data)" .venv-converters
 
 clean:
 	rm -rf demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache
