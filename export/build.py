@@ -14,6 +14,7 @@ from export.layer_error import layer_names
 from export.lowering import lower
 from export.to_tflite import to_tflite
 from kws.artifact import atomic_folder, write_manifest
+from kws.metrics import agreement
 from kws.progress import bar, note
 from quantize.affine import Affine, FloatArray
 from quantize.calibration import activations, calibrate, min_max
@@ -33,6 +34,7 @@ QDQ_ONNX = "model.int8.onnx"
 INT8_TFLITE = "model.int8.tflite"
 MODEL_FILES = [FLOAT_ONNX, PREPARED_ONNX, QDQ_ONNX, INT8_TFLITE]
 PROOF_CLIPS = 200
+USUAL_AGREEMENT = 0.9
 STAGES = 4
 
 
@@ -108,6 +110,11 @@ def prove(source: Source, prepared: onnx.ModelProto, folder: Path) -> tuple[list
     for check in checks:
         note(check.sentence)
     require(checks)
+    same = agreement(onnx_logits, device_logits)
+    if same < USUAL_AGREEMENT:
+        note(
+            f"int8 gives only {same:.1%} of the clips the answer of float; calibrate on clips like those it will hear."
+        )
     return checks, device
 
 

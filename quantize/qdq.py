@@ -54,14 +54,16 @@ def quantize_model(
     """
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in float_model.graph.initializer}
     readers = readers_by_tensor(float_model)
-    writer = _Writer(constants, activation_affines(float_model, ranges))
     layout = layout_nodes(float_model)
     nodes = [node for node in float_model.graph.node if node not in layout]
-    fused: set[str] = set()
     for node in nodes:
         _require_supported(node, constants)
-        if _fuses_with_reader(node, readers, constants) or (swish_tables and _is_gate(node, readers)):
-            fused.add(node.output[0])
+    writer = _Writer(constants, activation_affines(float_model, ranges))
+    fused = {
+        node.output[0]
+        for node in nodes
+        if _fuses_with_reader(node, readers, constants) or (swish_tables and _is_gate(node, readers))
+    }
     for node in layout:
         writer.copy(node)
     for tensor in float_model.graph.input:
