@@ -35,7 +35,7 @@ from export.lowering import lower
 from export.to_tflite import to_tflite
 from kws.errors import KwsError
 from quantize.affine import Affine
-from quantize.runtimes import Int8Runtime, OnnxRuntime, TfliteReferenceRuntime, TflmRuntime
+from quantize.runtimes import Int8Runtime, OnnxRuntime, TflmRuntime
 
 # The share of outputs that must be equal. MEAN rounds twice on sums too small for that, averages of few values tie.
 EQUAL_SHARE = {"Mean": 0.6, "AveragePool2D": 0.9}
@@ -135,17 +135,6 @@ def test_tflm_computes_what_the_qdq_graph_says(build: Build, kinds: list[str]) -
     assert [op.kind for op in graph.ops] == kinds
     steps = steps_apart(model, TflmRuntime(to_tflite(graph)), features_for(model))
     assert agrees(steps, min(EQUAL_SHARE.get(kind, 0.95) for kind in kinds))
-
-
-@pytest.mark.slow
-def test_tensorflow_lite_reference_kernels_agree_with_tflm() -> None:
-    for name, build, _ in [*CASES, ("block", block, [])]:
-        model = built(build)
-        tflite, features = to_tflite(lower(model)), features_for(model)
-        tflm, reference = TflmRuntime(tflite)(features), TfliteReferenceRuntime(tflite)(features)
-        assert tflm.shape == reference.shape, name
-        assert np.abs(tflm.astype(int) - reference).max() <= 1, name
-        assert np.unique(tflm).size > 15, name
 
 
 def test_a_block_of_bc_resnet_survives_the_whole_way() -> None:
