@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from export.arena import estimate_32_bit_arena_bytes, measure_arena_bytes
+from export.arena import measure_arena_bytes
+from export.arena_32_bit import arena_on
 from export.build import FLOAT_ONNX, INT8_TFLITE
 from export.cost_model import estimate_ops, total
 from export.tflite_reader import parse_tflite, read_tflite_bytes
@@ -120,19 +121,18 @@ def describe(tflite: Path, seconds: float, float_logits: FloatArray, clips: Clip
     summed = total(estimates)
     on_m4 = [(part.instructions["cortex_m4"], part.is_extrapolated) for part in estimates if part.instructions]
     beyond = sum(count for count, is_extrapolated in on_m4 if is_extrapolated) / sum(count for count, _ in on_m4)
-    arena_bytes = measure_arena_bytes(content, str(tflite))
-    arena_32_bit_bytes = estimate_32_bit_arena_bytes(arena_bytes, len(facts.operators), len(facts.tensors))
     return {
         "accuracy, float": f"{accuracy(clips.targets, float_logits.argmax(axis=1)):.2%}",
         "accuracy, int8": f"{accuracy(clips.targets, logits.argmax(axis=1)):.2%}",
         "same answer as float": f"{agreement(float_logits, logits):.2%}",
         "logit SQNR": f"{sqnr_db(float_logits, logits):.1f} dB",
         "`.tflite`, bytes": f"{len(content):,}",
-        "arena on a 64-bit host, bytes": f"{arena_bytes:,}",
-        "arena on a 32-bit target, bytes (estimated)": f"{arena_32_bit_bytes:,}",
+        "arena on a 64-bit host, bytes": f"{measure_arena_bytes(content, str(tflite)):,}",
+        "arena on Cortex-M4, bytes (computed)": f"{arena_on('cortex_m4', facts).needed:,}",
+        "arena on Cortex-M55, bytes (computed)": f"{arena_on('cortex_m55', facts).needed:,}",
         "instructions, Cortex-M4 (estimated)": f"{summed.instructions['cortex_m4'] / 1e6:.1f} M",
         "instructions, Cortex-M55 (estimated)": f"{summed.instructions['cortex_m55'] / 1e6:.1f} M",
-        "of them in shapes that were never measured": f"{beyond:.1%}",
+        "of them outside the measured shapes, Cortex-M4": f"{beyond:.1%}",
         "ops, of them without an estimate": f"{len(facts.operators)}, {summed.unmeasured_ops}",
         "conversion, seconds": f"{seconds:.0f}",
     }
