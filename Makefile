@@ -3,6 +3,7 @@
 # make check  lint, format and types
 # make bench-train  speed of training against a plain BC-ResNet, on tones or on DATA=folder
 # make compare-recovery CHECKPOINT=run/checkpoint.pt DATA=data   what each way to quantize does to a trained model
+# make compare-converters BUILD=build DATA=data   the build's float model through kws and through onnx2tf, side by side
 # Each sets up .venv first and re-uses it afterwards.
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORDS := yes,no,up,down,left,right,on,off,stop,go
 
-.PHONY: demo test check bench-train compare-recovery clean
+.PHONY: demo test check bench-train compare-converters compare-recovery clean
 
 $(READY): pyproject.toml scripts/setup.sh
 	sh scripts/setup.sh $(PYTHON) $(VENV)
@@ -38,6 +39,9 @@ bench-train: $(READY)
 
 compare-recovery: $(READY)
 	$(BIN)/python scripts/compare_recovery.py $(CHECKPOINT) --data $(DATA)
+
+compare-converters: $(READY)
+	@$(BIN)/python scripts/compare_converters.py "$(or $(BUILD),build)" "$(or $(DATA),data)" .venv-converters
 
 clean:
 	rm -rf demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

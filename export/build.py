@@ -16,6 +16,7 @@ from export.device_graph import device_graph
 from export.layer_error import layer_names
 from export.to_tflite import to_tflite
 from kws.artifact import atomic_folder, write_manifest
+from kws.metrics import agreement
 from kws.progress import bar, note
 from quantize.affine import Affine, FloatArray, StepType
 from quantize.compare import Check, check_device, check_export, check_kernels, check_rewrite, require
@@ -30,6 +31,7 @@ from quantize.runtimes import OnnxRuntime, TflmRuntime
 FLOAT_ONNX = "model.onnx"
 PREPARED_ONNX = "model.prepared.onnx"
 PROOF_CLIPS = 200
+USUAL_AGREEMENT = 0.9
 STAGES = 4
 
 
@@ -126,6 +128,11 @@ def prove(
     for check in checks:
         note(check.sentence)
     require(checks)
+    same = agreement(onnx_logits, device_logits)
+    if same < USUAL_AGREEMENT:
+        note(
+            f"int8 gives only {same:.1%} of the clips the answer of float; calibrate on clips like those it will hear."
+        )
     return checks, device
 
 

@@ -51,10 +51,15 @@ def build_onnx(
 
 
 def _classes(model_path: Path, logits: FloatArray) -> int:
-    if logits.ndim != 2 or len(logits) != 1 or not np.isfinite(logits).all():
+    if logits.ndim != 2 or len(logits) != 1:
         raise KwsError(
-            f"{model_path}: answers one input with shape {logits.shape}, or with NaN; end it in finite (1, classes), "
-            "for example with a Flatten."
+            f"{model_path}: answers one input with shape {logits.shape}; end it in (1, classes), for example with a "
+            "Flatten."
+        )
+    if not np.isfinite(logits).all():
+        raise KwsError(
+            f"{model_path}: answers the first calibration input with NaN or infinity; look for weights or inputs that "
+            "overflow float32."
         )
     return int(logits.shape[1])
 

@@ -272,7 +272,7 @@ class _Writer:
             "Buffer": buffer,
             "Type": _TENSOR_TYPE[tensor.dtype],
         }
-        if tensor.name not in self._convolution_biases and tensor.affine is not PLAIN_NUMBERS:
+        if tensor.name not in self._convolution_biases and (tensor.dtype, tensor.affine) != ("int32", PLAIN_NUMBERS):
             fields["Quantization"] = self._quantization(tensor.affine)
         return self._table("Tensor", fields)
 

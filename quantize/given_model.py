@@ -17,6 +17,7 @@ OLDEST_OPSET = 13
 OPSET = 18
 _DOMAINS = ("", "ai.onnx")
 _SOFTMAX = ("Softmax", "LogSoftmax")
+_WEIGHTED = ("Conv", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,11 +36,13 @@ class GivenModel:
 def read_onnx(path: Path) -> GivenModel:
     """Read the float ONNX model `path`.
 
-    Raises KwsError if it cannot be read, is no valid model, keeps weights in other files, has weights that are not
-    finite, is older than OLDEST_OPSET, or takes anything but one float32 input whose shape is fixed but for the batch.
+    Raises KwsError if it cannot be read, is no valid model, keeps weights in other files, has weights that are empty
+    or not finite, is quantized or older than OLDEST_OPSET, or takes anything but one float32 input whose shape is fixed
+    but for the batch.
     """
     proto = _parse(path)
     _require_whole(path, proto)
+    _require_float(path, proto)
     given, has_softmax = _up_to_logits(inliner.inline_local_functions(proto))
     fixed, had_batch = _with_batch_of_one(path, given)
     notes = []
@@ -64,7 +67,7 @@ def _parse(path: Path) -> onnx.ModelProto:
 
 
 def _require_whole(path: Path, model: onnx.ModelProto) -> None:
-    for tensor in _weights(model):
+    for _, tensor in _weights(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise KwsError(
                 f"{path}: keeps its weights in other files; save it with the weights inside "
@@ -75,20 +78,33 @@ def _require_whole(path: Path, model: onnx.ModelProto) -> None:
     except (onnx.checker.ValidationError, ValueError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise KwsError(f"{path}: is no valid ONNX model ({reason}); export it again.") from error
-    for tensor in _weights(model):
+    read_by_weighted = {name for node in model.graph.node if node.op_type in _WEIGHTED for name in node.input}
+    for name, tensor in _weights(model):
         if tensor.data_type == onnx.TensorProto.FLOAT and not np.isfinite(numpy_helper.to_array(tensor)).all():
-            raise KwsError(f"{path}: its weights {tensor.name!r} hold NaN or infinity; train the model again.")
+            raise KwsError(f"{path}: its weights {name!r} hold NaN or infinity; train the model again.")
+        if 0 in tensor.dims and name in read_by_weighted:
+            raise KwsError(f"{path}: its weights {name!r} are empty; export the model again.")
     opset = _opset(model)
     if opset < OLDEST_OPSET:
         raise KwsError(f"{path}: has opset {opset}; export it with opset {OLDEST_OPSET} or newer.")
 
 
-def _weights(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    yield from model.graph.initializer
+def _require_float(path: Path, model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        if any(word in node.op_type for word in ("Quantize", "QLinear", "Integer")):
+            raise KwsError(
+                f"{path}: is quantized already ({node.op_type} node {node.name or node.output[0]!r}); "
+                "give the float model that it was made from."
+            )
+
+
+def _weights(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """Name and values of each constant."""
+    yield from ((tensor.name, tensor) for tensor in model.graph.initializer)
     for node in model.graph.node:
         for attribute in node.attribute:
             if attribute.HasField("t"):
-                yield attribute.t
+                yield node.output[0], attribute.t
 
 
 def _opset(model: onnx.ModelProto) -> int:
@@ -131,7 +147,7 @@ def _with_batch_of_one(path: Path, given: onnx.ModelProto) -> tuple[onnx.ModelPr
     if kind.elem_type != onnx.TensorProto.FLOAT:
         found = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
         raise KwsError(f"{path}: its input {value.name!r} is {found}; export it with a float32 input.")
-    sizes = [dimension.dim_value or dimension.dim_param or "?" for dimension in kind.shape.dim]
+    sizes = [_size(dimension) for dimension in kind.shape.dim]
     if not 2 <= len(sizes) <= 4 or any(isinstance(size, str) or size < 1 for size in sizes[1:]) or sizes[0] == 0:
         raise KwsError(
             f"{path}: its input {value.name!r} has shape ({', '.join(map(str, sizes))}); export it with a fixed shape "
@@ -143,6 +159,10 @@ def _with_batch_of_one(path: Path, given: onnx.ModelProto) -> tuple[onnx.ModelPr
     del model.graph.value_info[:]
     model.graph.output[0].type.tensor_type.ClearField("shape")
     return model, isinstance(sizes[0], str)
+
+
+def _size(dimension: onnx.TensorShapeProto.Dimension) -> int | str:
+    return int(dimension.dim_value) if dimension.HasField("dim_value") else str(dimension.dim_param) or "?"
 
 
 def _with_recent_opset(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:

@@ -69,16 +69,18 @@ def quantize_model(
     """
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in float_model.graph.initializer}
     readers = readers_by_tensor(float_model)
-    affines = activation_affines(float_model, ranges, activations)
-    writer = _Writer(constants, affines, activations, WEIGHT_RANGE_METHODS[weight_ranges])
     layout = layout_nodes(float_model)
     nodes = [node for node in float_model.graph.node if node not in layout]
-    fused: set[str] = set()
-    has_tables = swish_tables and activations == "int8"
     for node in nodes:
         _require_supported(node, constants)
-        if _fuses_with_reader(node, readers, constants) or (has_tables and _is_gate(node, readers)):
-            fused.add(node.output[0])
+    affines = activation_affines(float_model, ranges, activations)
+    writer = _Writer(constants, affines, activations, WEIGHT_RANGE_METHODS[weight_ranges])
+    has_tables = swish_tables and activations == "int8"
+    fused = {
+        node.output[0]
+        for node in nodes
+        if _fuses_with_reader(node, readers, constants) or (has_tables and _is_gate(node, readers))
+    }
     for node in layout:
         writer.copy(node)
     for tensor in float_model.graph.input:

@@ -63,6 +63,20 @@ def _two_outputs(model: onnx.ModelProto) -> None:
     model.graph.output.add().CopyFrom(helper.make_tensor_value_info("r", onnx.TensorProto.FLOAT, ("batch", 4)))
 
 
+def _two_inputs(model: onnx.ModelProto) -> None:
+    model.graph.input.add().CopyFrom(helper.make_tensor_value_info("other", onnx.TensorProto.FLOAT, ("batch", 4)))
+
+
+def _empty_weights(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.zeros((4, 0), np.float32), "w"))
+
+
+def _constant(model: onnx.ModelProto) -> None:
+    array = numpy_helper.from_array(np.full((4, 3), np.nan, np.float32))
+    del model.graph.initializer[:]
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["w"], value=array))
+
+
 def _image_output(model: onnx.ModelProto) -> None:
     model.graph.output[0].CopyFrom(helper.make_tensor_value_info("u", onnx.TensorProto.FLOAT, ("batch", 3, 1)))
     model.graph.node.append(helper.make_node("Unsqueeze", ["y", "two"], ["u"]))
@@ -78,6 +92,13 @@ MODELS: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
     "integers in": (_input(("batch", 4), onnx.TensorProto.INT64), "is int64; export it with a float32 input"),
     "unknown op": (_op("Erf"), "Erf node 'culprit': there is no int8 form of this op"),
     "old opset": (_old, "has opset 12; export it with opset 13"),
+    "no features": (_input(("batch", 0)), r"has shape \(batch, 0\); export it with a fixed shape"),
+    "no batch": (_input((0, 4)), r"has shape \(0, 4\); export it with a fixed shape"),
+    "float16 in": (_input(("batch", 4), onnx.TensorProto.FLOAT16), "is float16; export it with a float32 input"),
+    "double in": (_input(("batch", 4), onnx.TensorProto.DOUBLE), "is double; export it with a float32 input"),
+    "empty weights": (_empty_weights, "its weights 'w' are empty"),
+    "NaN in a Constant node": (_constant, "its weights 'w' hold NaN"),
+    "two inputs": (_two_inputs, "2 inputs and 1 outputs"),
     "two outputs": (_two_outputs, "1 inputs and 2 outputs"),
     "rank 3 out": (_image_output, r"with shape \(1, 3, 1\)"),
     "no ONNX": (lambda model: model.Clear(), "no valid ONNX model"),
