@@ -6,8 +6,8 @@ whole constant tensors. Flatbuffers allow it: an offset may be used more than on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,85 +18,29 @@ from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as sch
 
 from export.graph import (
     PLAIN_NUMBERS,
-    Activation,
-    Add,
-    Attributes,
-    AveragePool2D,
-    Cast,
-    Concatenation,
     Conv2D,
     DepthwiseConv2D,
-    FullyConnected,
-    Gather,
     Graph,
-    HardSwish,
-    Logistic,
-    MaxPool2D,
-    Mean,
-    Mul,
     Op,
-    Pad,
-    Padding,
-    Relu,
-    Reshape,
-    Slice,
-    Softmax,
     Tensor,
-    Transpose,
 )
+from export.op_encoding import VERSIONS, Encoding, encode, int32_array
 from kws import __version__
 from quantize.affine import Affine, StepType
 
 SCHEMA_VERSION = 3
 FILE_IDENTIFIER = b"TFL3"
 _BUFFER_ALIGNMENT = 16
+_LENGTH_BYTES = 4
 _NO_DATA = 0
 _CONVOLUTIONS = (Conv2D, DepthwiseConv2D)
 
-_PADDING = {Padding.SAME: schema.Padding.SAME, Padding.VALID: schema.Padding.VALID}
-_ACTIVATION = {
-    Activation.NONE: schema.ActivationFunctionType.NONE,
-    Activation.RELU: schema.ActivationFunctionType.RELU,
-    Activation.RELU6: schema.ActivationFunctionType.RELU6,
-}
 _TENSOR_TYPE = {
     "int8": schema.TensorType.INT8,
     "int16": schema.TensorType.INT16,
     "int32": schema.TensorType.INT32,
     "int64": schema.TensorType.INT64,
 }
-# The lowest version of each op that has int8 and int16 activations, after TensorFlow Lite's own op versioning.
-_VERSIONS: dict[str, dict[StepType, int]] = {
-    "ADD": {"int8": 2, "int16": 3},
-    "AVERAGE_POOL_2D": {"int8": 2, "int16": 3},
-    "CAST": {"int8": 1},
-    "CONCATENATION": {"int8": 2, "int16": 3},
-    "CONV_2D": {"int8": 3, "int16": 4},
-    "DEPTHWISE_CONV_2D": {"int8": 3, "int16": 5},
-    "FULLY_CONNECTED": {"int8": 4, "int16": 7},
-    "GATHER": {"int8": 2},
-    "HARD_SWISH": {"int8": 1},
-    "LOGISTIC": {"int8": 2, "int16": 3},
-    "MAX_POOL_2D": {"int8": 2, "int16": 3},
-    "MEAN": {"int8": 2, "int16": 3},
-    "MUL": {"int8": 2, "int16": 4},
-    "PAD": {"int8": 2, "int16": 3},
-    "RELU": {"int8": 2, "int16": 3},
-    "RESHAPE": {"int8": 1, "int16": 1},
-    "SLICE": {"int8": 2, "int16": 4},
-    "SOFTMAX": {"int8": 2, "int16": 3},
-    "TRANSPOSE": {"int8": 2, "int16": 5},
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Encoding:
-    """An op in the schema's terms; int32 `constants` are its last inputs."""
-
-    builtin: str
-    table: str = ""
-    options: tuple[tuple[str, int | float], ...] = ()
-    constants: tuple[npt.NDArray[np.int32], ...] = ()
 
 
 def to_tflite(graph: Graph) -> bytes:
@@ -104,87 +48,8 @@ def to_tflite(graph: Graph) -> bytes:
     return _Writer(graph).model()
 
 
-def _encode(attributes: Attributes, dtype: StepType) -> _Encoding:
-    """How the schema spells an op on activations of `dtype`."""
-    match attributes:
-        case Conv2D() | DepthwiseConv2D():
-            return _encode_convolution(attributes)
-        case AveragePool2D() | MaxPool2D():
-            return _encode_pool(attributes)
-        case FullyConnected(activation=activation):
-            return _Encoding(builtin="FULLY_CONNECTED", table="FullyConnected", options=_fused(activation))
-        case Add(activation=activation):
-            # Else TensorFlow Lite takes int16 scales for powers of two.
-            any_scale = (("PotScaleInt16", 0),) if dtype == "int16" else ()
-            return _Encoding(builtin="ADD", table="Add", options=(*_fused(activation), *any_scale))
-        case Mul(activation=activation):
-            return _Encoding(builtin="MUL", table="Mul", options=_fused(activation))
-        case Relu():
-            return _Encoding(builtin="RELU")
-        case Logistic():
-            return _Encoding(builtin="LOGISTIC")
-        case HardSwish():
-            return _Encoding(builtin="HARD_SWISH")
-        case Cast():
-            types = (("InDataType", schema.TensorType.INT8), ("OutDataType", schema.TensorType.INT32))
-            return _Encoding(builtin="CAST", table="Cast", options=types)
-        case Gather():
-            return _Encoding(builtin="GATHER", table="Gather", options=(("Axis", 0),))
-        case Softmax():
-            return _Encoding(builtin="SOFTMAX", table="Softmax", options=(("Beta", 1.0),))
-        case Slice(begin=begin, size=size):
-            return _Encoding(builtin="SLICE", constants=(_int32(begin), _int32(size)))
-        case Concatenation(axis=axis):
-            return _Encoding(builtin="CONCATENATION", table="Concatenation", options=(("Axis", axis),))
-        case Pad(paddings=paddings):
-            return _Encoding(builtin="PAD", constants=(_int32(paddings),))
-        case Reshape(shape=shape):
-            return _Encoding(builtin="RESHAPE", constants=(_int32(shape),))
-        case Transpose(order=order):
-            return _Encoding(builtin="TRANSPOSE", constants=(_int32(order),))
-        case Mean(axes=axes, keep_dims=keep_dims):
-            return _Encoding(
-                builtin="MEAN",
-                table="Reducer",
-                options=(("KeepDims", int(keep_dims)),),
-                constants=(_int32(axes),),
-            )
-
-
-def _encode_convolution(attributes: Conv2D | DepthwiseConv2D) -> _Encoding:
-    options = (
-        ("Padding", _PADDING[attributes.padding]),
-        ("StrideH", attributes.stride[0]),
-        ("StrideW", attributes.stride[1]),
-        ("DilationHFactor", attributes.dilation[0]),
-        ("DilationWFactor", attributes.dilation[1]),
-        *_fused(attributes.activation),
-    )
-    if isinstance(attributes, Conv2D):
-        return _Encoding(builtin="CONV_2D", table="Conv2D", options=options)
-    multiplier = ("DepthMultiplier", attributes.depth_multiplier)
-    return _Encoding(builtin="DEPTHWISE_CONV_2D", table="DepthwiseConv2D", options=(*options, multiplier))
-
-
-def _encode_pool(attributes: AveragePool2D | MaxPool2D) -> _Encoding:
-    options = (
-        ("Padding", _PADDING[attributes.padding]),
-        ("StrideH", attributes.stride[0]),
-        ("StrideW", attributes.stride[1]),
-        ("FilterHeight", attributes.window[0]),
-        ("FilterWidth", attributes.window[1]),
-        *_fused(attributes.activation),
-    )
-    builtin = "AVERAGE_POOL_2D" if isinstance(attributes, AveragePool2D) else "MAX_POOL_2D"
-    return _Encoding(builtin=builtin, table="Pool2D", options=options)
-
-
-def _fused(activation: Activation) -> tuple[tuple[str, int], ...]:
-    return (("FusedActivationFunction", _ACTIVATION[activation]),)
-
-
-def _int32(values: Sequence[Any]) -> npt.NDArray[np.int32]:
-    return np.array(values, np.int32)
+def _bytes(values: npt.NDArray[Any]) -> bytes:
+    return values.astype(values.dtype.newbyteorder("<")).tobytes()
 
 
 class _Writer:
@@ -203,7 +68,9 @@ class _Writer:
 
     def model(self) -> bytes:
         graph = self._graph
+        self._number_codes()
         self._buffers.append(self._table("Buffer", {}))
+        self._write_constants()
         activations = [tensor for tensor in graph.tensors.values() if tensor.data is None]
         index_of = {tensor.name: self._append(self._tensors, self._tensor(tensor, _NO_DATA)) for tensor in activations}
         for tensor in graph.tensors.values():
@@ -214,8 +81,8 @@ class _Writer:
             "SubGraph",
             {
                 "Tensors": self._offsets(self._tensors),
-                "Inputs": self._vector(_int32([index_of[name] for name in graph.inputs])),
-                "Outputs": self._vector(_int32([index_of[name] for name in graph.outputs])),
+                "Inputs": self._vector(int32_array([index_of[name] for name in graph.inputs])),
+                "Outputs": self._vector(int32_array([index_of[name] for name in graph.outputs])),
                 "Operators": self._offsets(operators),
             },
         )
@@ -232,14 +99,48 @@ class _Writer:
         self._builder.Finish(root, FILE_IDENTIFIER)
         return bytes(self._builder.Output())
 
+    def _number_codes(self) -> None:
+        """The most frequent op first: an index of zero takes no space."""
+        kinds = Counter((self._encoding(op).builtin, self._dtype(op)) for op in self._graph.ops)
+        for (builtin, dtype), _ in kinds.most_common():
+            self._code(builtin, dtype)
+
+    def _write_constants(self) -> None:
+        """All data that must be aligned, with vectors that are needed anyway in the gaps in between."""
+        tensors = self._graph.tensors.values()
+        vectors: list[npt.NDArray[Any]] = [int32_array(tensor.shape) for tensor in tensors]
+        vectors += [tensor.affine.scale.reshape(-1) for tensor in tensors if self._is_quantized(tensor)]
+        fillers: dict[int, list[npt.NDArray[Any]]] = {}
+        for vector in {(vector.dtype.str, vector.tobytes()): vector for vector in vectors}.values():
+            fillers.setdefault((_LENGTH_BYTES + vector.nbytes) % _BUFFER_ALIGNMENT, []).append(vector)
+        arrays: list[npt.NDArray[Any]] = [tensor.data for tensor in tensors if tensor.data is not None]
+        arrays += [values for op in self._graph.ops for values in self._encoding(op).constants]
+        for array in arrays:
+            if ("buffer", _bytes(array)) not in self._indices:
+                self._fill_gap(array.nbytes, fillers)
+                self._buffer(array)
+
+    def _fill_gap(self, size_bytes: int, fillers: dict[int, list[npt.NDArray[Any]]]) -> None:
+        """Write vectors until `size_bytes` of data in front of them end up aligned, as far as `fillers` go."""
+        while gap := -(self._builder.Offset() + size_bytes) % _BUFFER_ALIGNMENT:
+            fitting = [size for size in (gap, 8, 4) if size <= gap and fillers.get(size)]
+            if not fitting:
+                return
+            self._vector(fillers[fitting[0]].pop())
+
+    def _encoding(self, op: Op) -> Encoding:
+        return encode(op.attributes, self._dtype(op))
+
+    def _dtype(self, op: Op) -> StepType:
+        return self._graph.tensors[op.output].affine.dtype
+
     def _operator(self, op: Op, index_of: dict[str, int]) -> int:
-        dtype = self._graph.tensors[op.output].affine.dtype
-        encoding = _encode(op.attributes, dtype)
+        encoding = self._encoding(op)
         constants = [self._int32_constant(values) for values in encoding.constants]
         fields = {
-            "OpcodeIndex": self._code(encoding.builtin, dtype),
-            "Inputs": self._vector(_int32([*(index_of[name] for name in op.inputs), *constants])),
-            "Outputs": self._vector(_int32([index_of[op.output]])),
+            "OpcodeIndex": self._code(encoding.builtin, self._dtype(op)),
+            "Inputs": self._vector(int32_array([*(index_of[name] for name in op.inputs), *constants])),
+            "Outputs": self._vector(int32_array([index_of[op.output]])),
         }
         if encoding.table:
             fields["BuiltinOptions"] = self._table(f"{encoding.table}Options", dict(encoding.options))
@@ -249,7 +150,7 @@ class _Writer:
     def _code(self, name: str, dtype: StepType) -> int:
         """The index of the op's code; readers older than schema 3a look at the deprecated field."""
         builtin = getattr(schema.BuiltinOperator, name)
-        fields = {"DeprecatedBuiltinCode": builtin, "BuiltinCode": builtin, "Version": _VERSIONS[name][dtype]}
+        fields = {"DeprecatedBuiltinCode": builtin, "BuiltinCode": builtin, "Version": VERSIONS[name][dtype]}
         return self._index(("code", builtin), self._codes, lambda: self._table("OperatorCode", fields))
 
     def _constant(self, tensor: Tensor) -> int:
@@ -259,7 +160,7 @@ class _Writer:
 
     def _int32_constant(self, values: npt.NDArray[np.int32]) -> int:
         fields = {
-            "Shape": self._vector(_int32(values.shape)),
+            "Shape": self._vector(int32_array(values.shape)),
             "Buffer": self._buffer(values),
             "Type": schema.TensorType.INT32,
         }
@@ -268,13 +169,17 @@ class _Writer:
 
     def _tensor(self, tensor: Tensor, buffer: int) -> int:
         fields = {
-            "Shape": self._vector(_int32(tensor.shape)),
+            "Shape": self._vector(int32_array(tensor.shape)),
             "Buffer": buffer,
             "Type": _TENSOR_TYPE[tensor.dtype],
         }
-        if tensor.name not in self._convolution_biases and (tensor.dtype, tensor.affine) != ("int32", PLAIN_NUMBERS):
+        if self._is_quantized(tensor):
             fields["Quantization"] = self._quantization(tensor.affine)
         return self._table("Tensor", fields)
+
+    def _is_quantized(self, tensor: Tensor) -> bool:
+        is_number = (tensor.dtype, tensor.affine) == ("int32", PLAIN_NUMBERS)
+        return tensor.name not in self._convolution_biases and not is_number
 
     def _quantization(self, affine: Affine) -> int:
         scales = affine.scale.reshape(-1)
@@ -286,10 +191,10 @@ class _Writer:
         return self._table("QuantizationParameters", fields)
 
     def _buffer(self, values: npt.NDArray[Any]) -> int:
-        data = values.astype(values.dtype.newbyteorder("<")).tobytes()
-        return self._index(("buffer", data), self._buffers, lambda: self._table("Buffer", {"Data": self._bytes(data)}))
+        data = _bytes(values)
+        return self._index(("buffer", data), self._buffers, lambda: self._table("Buffer", {"Data": self._data(data)}))
 
-    def _bytes(self, data: bytes) -> int:
+    def _data(self, data: bytes) -> int:
         self._builder.Prep(_BUFFER_ALIGNMENT, len(data))
         return int(self._builder.CreateByteVector(data))
 
