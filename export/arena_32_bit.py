@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from export.memory_plan import Buffer, planned_bytes
 from export.scratch_buffers import kernel_sums_bytes, scratch_bytes
-from export.tflite_reader import OpFacts, TensorFacts, TfliteFacts
+from export.tflite_reader import FREE, OpFacts, TensorFacts, TfliteFacts
 
 _ALIGNMENT_BYTES = 16
 _WORD_BYTES = 4
@@ -164,7 +164,10 @@ def _buffers(facts: TfliteFacts, scratch: Sequence[tuple[int, int]]) -> list[Buf
     last[facts.output_index] = len(facts.operators)
     activations = [
         Buffer(
-            size_bytes=_up(tensor.size_bytes, _ALIGNMENT_BYTES), first=first.get(index, -1), last=last.get(index, -1)
+            size_bytes=_up(tensor.size_bytes, _ALIGNMENT_BYTES),
+            first=first.get(index, -1),
+            last=last.get(index, -1),
+            offset=None if not facts.offsets or facts.offsets[index] == FREE else facts.offsets[index],
         )
         for index, tensor in enumerate(facts.tensors)
         if tensor.data is None

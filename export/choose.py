@@ -27,6 +27,7 @@ CHOICES: Sequence[tuple[str, Sequence[Any]]] = (
     ("multiplied_rows", (0, 5, 10, 20)),
     ("mean_as_convolution", (False, True)),
     ("stripes", (1, 2, 4)),
+    ("packed_memory", (False, True)),
 )
 # What is next to nothing for the goal must not cost much elsewhere.
 _OTHERS = 0.05
@@ -62,7 +63,8 @@ def plan_cost(common: onnx.ModelProto, plan: Plan) -> Cost:
     names = [value.name for value in prepared.graph.input]
     names += [name for node in prepared.graph.node for name in node.output]
     ranges = {name: Range(-1.0, 1.0 + index / len(names)) for index, name in enumerate(names)}
-    model = to_tflite(device_graph(quantize_model(prepared, ranges, swish_tables=plan.swish_tables), plan))
+    qdq = quantize_model(prepared, ranges, swish_tables=plan.swish_tables)
+    model = to_tflite(device_graph(qdq, plan), packed=plan.packed_memory)
     facts = parse_tflite(model, "the model")
     return Cost(
         instructions=total(estimate_ops(facts)).instructions[CORE],

@@ -7,13 +7,15 @@ from the schema bindings.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
-from export.flatbuffer import DamagedError, Span, Table, follow
+from export.flatbuffer import DamagedError, Span, Table, follow, unpack
+from export.memory_plan import MEMORY_LAYOUT
 from kws.errors import KwsError
 
 TFLITE_IDENTIFIER = b"TFL3"
@@ -23,7 +25,10 @@ MAX_FILE_BYTES = 16 << 20
 MAX_RANK = 8
 MAX_OPERANDS = 64
 MAX_WINDOW = 1 << 12
+MAX_OFFSET = 32 << 20
 NO_TENSOR = -1
+FREE = -1
+_LAYOUT_HEADER = 3
 
 _OP_NAMES: dict[int, str] = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 _DTYPES: dict[int, str] = {code: name for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
@@ -80,12 +85,16 @@ class OpFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class TfliteFacts:
-    """What a TFLite model says of itself; `operators` are in execution order."""
+    """What a TFLite model says of itself; `operators` are in execution order.
+
+    `offsets`, if there are any, are where each tensor lies in the arena's head; FREE leaves that to TFLM.
+    """
 
     operators: tuple[OpFacts, ...]
     tensors: tuple[TensorFacts, ...]
     input_index: int
     output_index: int
+    offsets: tuple[int, ...] = ()
 
     @property
     def ops(self) -> tuple[str, ...]:
@@ -133,7 +142,11 @@ def _require_identifier(data: bytes, source: str) -> None:
 class _Model(IntEnum):
     """Field ids of the tables in TFLite's schema.fbs, here and below."""
 
-    VERSION, OPERATOR_CODES, SUBGRAPHS, DESCRIPTION, BUFFERS = range(5)
+    VERSION, OPERATOR_CODES, SUBGRAPHS, DESCRIPTION, BUFFERS, METADATA_BUFFER, METADATA = range(7)
+
+
+class _Metadata(IntEnum):
+    NAME, BUFFER = range(2)
 
 
 class _Graph(IntEnum):
@@ -202,6 +215,7 @@ def _model_facts(data: bytes) -> TfliteFacts:
     return TfliteFacts(
         operators=operators,
         tensors=tensors,
+        offsets=_memory_layout(model, buffers, len(tensors)),
         input_index=_only(graphs[0], _Graph.INPUTS, len(tensors)),
         output_index=_only(graphs[0], _Graph.OUTPUTS, len(tensors)),
     )
@@ -268,6 +282,27 @@ def _op_name(code: Table) -> str:
     if number not in _OP_NAMES:
         raise DamagedError(f"unknown operator code {number}")
     return _OP_NAMES[number]
+
+
+def _memory_layout(model: Table, buffers: Sequence[Table], tensors: int) -> tuple[int, ...]:
+    """The offsets that TFLM will use without a check of its own; () where the model leaves all to TFLM."""
+    layouts = []
+    for entry in model.tables(_Model.METADATA):
+        entry.check_bytes(_Metadata.NAME, terminated=True)
+        start, size = entry.vector_span(_Metadata.NAME, "B")
+        if model.data[start : start + size] == MEMORY_LAYOUT.encode():
+            layouts.append(entry.scalar(_Metadata.BUFFER, "<I", default=0))
+    if not layouts:
+        return ()
+    if len(layouts) > 1 or layouts[0] >= len(buffers):
+        raise DamagedError("a memory layout that cannot be read")
+    start, size = buffers[layouts[0]].vector_span(_Buffer.DATA, "B")
+    if size != 4 * (_LAYOUT_HEADER + tensors):
+        raise DamagedError("a memory layout for another number of tensors")
+    _, _, count, *offsets = unpack(model.data, start, f"<{_LAYOUT_HEADER + tensors}i")
+    if count != tensors or any(not FREE <= offset <= MAX_OFFSET for offset in offsets):
+        raise DamagedError("a memory layout out of range")
+    return tuple(offsets)
 
 
 def _op_facts(op: Table, codes: list[str], tensor_count: int) -> OpFacts:

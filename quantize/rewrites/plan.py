@@ -13,6 +13,7 @@ class Plan:
 
     `stripes` is in how many parts the widest maps are computed. `mean_as_convolution` is about the mean over time: a
     convolution with equal weights in place of MEAN, faster and larger. `swish_tables` makes x * sigmoid(x) a table.
+    `packed_memory` puts a layout of the activations into the model, denser than the one TFLM finds.
     """
 
     single_rows: int = 5
@@ -20,3 +21,4 @@ class Plan:
     stripes: int = 2
     mean_as_convolution: bool = True
     swish_tables: bool = False
+    packed_memory: bool = False
