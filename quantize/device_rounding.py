@@ -33,11 +33,12 @@ from quantize.hard_swish import hard_swish_table
 from quantize.ops import WEIGHTED_OPS
 from quantize.tables import swish_table
 
+MEANS = frozenset({"ReduceMean", "GlobalAveragePool"})
 ACTIVATIONS = frozenset({"Relu", "Clip"})
 
 
 def round_as_device(qdq: onnx.ModelProto) -> onnx.ModelProto:
-    """`qdq` with y + sign(y) * half behind each Conv, Gemm, MatMul and Mul, before its ReLU, if any, and a table in
+    """`qdq` with y + sign(y) * half behind each Conv, Gemm, MatMul, mean and Mul, before its ReLU, if any, and a table in
     place of each HardSwish and of each x * sigmoid(x) without a quantizer inside. Beside int16, a Conv, Gemm or MatMul
     has y * (rounded multiplier / multiplier) instead.
 
@@ -125,6 +126,11 @@ class _Lookup:
     answers: npt.NDArray[np.float32]
 
 
+def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    values = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph.value_info
+    return {value.name: tuple(size.dim_value for size in value.type.tensor_type.shape.dim) for value in values}
+
+
 class _Graph:
     """Scales of a QDQ graph by the tensors they belong to."""
 
@@ -138,6 +144,7 @@ class _Graph:
         self._scale_read: dict[str, npt.NDArray[np.float64]] = {}
         self._scale_written: dict[str, npt.NDArray[np.float64]] = {}
         self._int16: set[str] = set()
+        self._shapes = _shapes(qdq) if any(node.op_type in MEANS for node in qdq.graph.node) else {}
         for node in qdq.graph.node:
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
@@ -153,8 +160,10 @@ class _Graph:
         multiplier, written = self._multiplier(node), self._written_scale(node.output[0])
         if multiplier is None or written is None:
             return None
-        # np.frexp: multiplier = mantissa * 2^exponent; a positive exponent shifts left and rounds once.
-        steps = np.where(np.frexp(multiplier)[1] < 0, np.ldexp(0.5, np.frexp(multiplier)[1]), 0.0)
+        # np.frexp: multiplier = mantissa * 2^exponent; a positive exponent shifts left and rounds once. MEAN divides its
+        # sum in the same step: by 2^floor(log2(count)) in the exponent, by the rest in the mantissa.
+        exponent = np.frexp(multiplier)[1] - (self._averaged(node).bit_length() - 1)
+        steps = np.where(exponent < 0, np.ldexp(0.5, exponent), 0.0)
         half = (steps * written).astype(np.float32)
         return half.reshape(-1, 1, 1) if node.op_type == "Conv" else half
 
@@ -168,6 +177,13 @@ class _Graph:
         rounded = np.minimum(np.floor(mantissa * 2.0**15 + 0.5), INT16_MAX) / 2.0**15
         ratio = (rounded / mantissa).astype(np.float32)
         return ratio.reshape(-1, 1, 1) if node.op_type == "Conv" else ratio
+
+    def _averaged(self, node: onnx.NodeProto) -> int:
+        """How many values one value of a mean is the mean of; 1 for other ops."""
+        if node.op_type not in MEANS:
+            return 1
+        sizes = [int(np.prod(self._shapes[name])) for name in (node.input[0], node.output[0])]
+        return sizes[0] // sizes[1]
 
     def nudge(self, node: onnx.NodeProto) -> dict[str, npt.NDArray[np.float32]] | None:
         """Less than what averages of int8 differ by, and the real value of int8 0; None if the node is no average."""
@@ -200,10 +216,12 @@ class _Graph:
 
     def _multiplier(self, node: onnx.NodeProto) -> npt.NDArray[np.float64] | None:
         """From steps of the accumulator to steps of the output; None if there is no such thing at `node`."""
+        written = self._written_scale(node.output[0])
+        if node.op_type in MEANS and written is not None and node.input[0] in self._scale_read:
+            return self._scale_read[node.input[0]] / written
         if node.op_type not in WEIGHTED_OPS | {"Mul"}:
             return None
         first, second = (self._scale_read.get(name) for name in node.input[:2])
-        written = self._written_scale(node.output[0])
         return None if first is None or second is None or written is None else first * second / written
 
     def _affine(self, quantizer: onnx.NodeProto) -> Affine:
