@@ -38,8 +38,8 @@ ACTIVATIONS = frozenset({"Relu", "Clip"})
 
 
 def round_as_device(qdq: onnx.ModelProto) -> onnx.ModelProto:
-    """`qdq` with y + sign(y) * half behind each Conv, Gemm, MatMul, mean and Mul, before its ReLU, if any, and a table in
-    place of each HardSwish and of each x * sigmoid(x) without a quantizer inside. Beside int16, a Conv, Gemm or MatMul
+    """`qdq` with y + sign(y) * half behind each Conv, Gemm, MatMul, mean and Mul, before its ReLU, if any, and a table
+    in place of each HardSwish and of each x * sigmoid(x) without a quantizer inside. Beside int16, a Conv, Gemm or MatMul
     has y * (rounded multiplier / multiplier) instead.
 
     `half` is 2^-shift / 2 of an output step, per channel. ADD needs none: it rounds first at 2^-20 of a step, or 2^-15
@@ -160,8 +160,8 @@ class _Graph:
         multiplier, written = self._multiplier(node), self._written_scale(node.output[0])
         if multiplier is None or written is None:
             return None
-        # np.frexp: multiplier = mantissa * 2^exponent; a positive exponent shifts left and rounds once. MEAN divides its
-        # sum in the same step: by 2^floor(log2(count)) in the exponent, by the rest in the mantissa.
+        # np.frexp: multiplier = mantissa * 2^exponent; a positive exponent shifts left and rounds once. MEAN divides
+        # its sum in the same step: by 2^floor(log2(count)) in the exponent, by the rest in the mantissa.
         exponent = np.frexp(multiplier)[1] - (self._averaged(node).bit_length() - 1)
         steps = np.where(exponent < 0, np.ldexp(0.5, exponent), 0.0)
         half = (steps * written).astype(np.float32)
