@@ -39,8 +39,8 @@ ACTIVATIONS = frozenset({"Relu", "Clip"})
 
 def round_as_device(qdq: onnx.ModelProto) -> onnx.ModelProto:
     """`qdq` with y + sign(y) * half behind each Conv, Gemm, MatMul, mean and Mul, before its ReLU, if any, and a table
-    in place of each HardSwish and of each x * sigmoid(x) without a quantizer inside. Beside int16, a Conv, Gemm or MatMul
-    has y * (rounded multiplier / multiplier) instead.
+    in place of each HardSwish and of each x * sigmoid(x) without a quantizer inside. Beside int16, a Conv, Gemm or
+    MatMul has y * (rounded multiplier / multiplier) instead.
 
     `half` is 2^-shift / 2 of an output step, per channel. ADD needs none: it rounds first at 2^-20 of a step, or 2^-15
     of an int16 one.
