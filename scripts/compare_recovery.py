@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from export.choose import choose_plan
 from export.to_onnx import to_onnx
 from kws.checkpoint import Checkpoint, load_checkpoint
 from kws.dataset import Dataset, Indices, load_dataset_for
@@ -96,12 +95,11 @@ def compare(checkpoint_path: Path, data: Path) -> None:
         float_model = to_onnx(checkpoint.build(), calibration[:1].shape, Path(folder) / "model.onnx")
     judged = [Judged.of(split, dataset, checkpoint, float_model) for split in SPLITS]
     floats = " | ".join(f"| | {accuracy(part.targets, part.logits.argmax(axis=1)):.2%}" for part in judged)
-    plan = choose_plan(float_model, QuantizeOptions().optimize)
     lines = []
     for name, options in track(list(ROWS.items()), checkpoint_path.parent.name, len(ROWS)):
         started = time.process_time()
-        prepared = prepare(float_model, calibration, options, plan)
-        qdq = quantize(prepared, calibration, options, plan)
+        prepared = prepare(float_model, calibration, options)
+        qdq = quantize(prepared, calibration, options)
         seconds = time.process_time() - started
         lines.append(f"| {name} | {' | '.join(part.figures(qdq) for part in judged)} | {seconds:.1f} |")
     print(f"\n{checkpoint_path}\n")
