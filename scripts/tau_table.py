@@ -2,8 +2,8 @@
 
     python -m scripts.tau_table [--optimize GOAL|all]
 
-Costs do not depend on what a network has learned: the weights are random, and so are the few features that set the
-int8 ranges.
+What a network has learned changes no cost but the file's size, by less than a hundredth: the weights are random, and so
+are the few features that set the int8 ranges. The seconds are those of the conversion, without its proofs.
 """
 
 from __future__ import annotations
