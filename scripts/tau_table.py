@@ -22,10 +22,9 @@ from torch import nn
 from export.arena_32_bit import arena_on
 from export.choose import choose_plan
 from export.cost_model import estimate_ops, total
-from export.device_graph import device_graph
+from export.device_graph import device_model
 from export.tflite_reader import parse_tflite
 from export.to_onnx import to_onnx
-from export.to_tflite import to_tflite
 from kws.config import MODEL_TAUS, FeatureConfig, ModelConfig
 from kws.errors import KwsError
 from kws.model import BCResNet, count_macs, parameter_count
@@ -65,7 +64,7 @@ def convert(network: BCResNet, seed: int, goal: Goal) -> bytes:
         float_model = to_onnx(network, features[:1].shape, Path(folder) / "model.onnx")
     plan = choose_plan(float_model, goal)
     prepared = prepare(float_model, features, options, plan)
-    return to_tflite(device_graph(quantize(prepared, features, options, plan), plan))
+    return device_model(quantize(prepared, features, options, plan), plan)
 
 
 def row(name: str, goal: Goal, seed: int = 0) -> list[str]:
