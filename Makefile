@@ -4,6 +4,8 @@
 # make bench-train  speed of training against a plain BC-ResNet, on tones or on DATA=folder
 # make compare-recovery CHECKPOINT=run/checkpoint.pt DATA=data   what each way to quantize does to a trained model
 # make compare-converters BUILD=build DATA=data   the build's float model through kws and through onnx2tf, side by side
+# make compare-models CHECKPOINTS="a/checkpoint.pt b/checkpoint.pt" DATA=data   accuracy and costs, a row for each kind
+# make tau-table   what each width of BC-ResNet costs; OPTIMIZE=speed (ram, flash, all) for other goals than balance
 # Each sets up .venv first and re-uses it afterwards.
 
 PYTHON ?= python3
@@ -12,7 +14,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORDS := yes,no,up,down,left,right,on,off,stop,go
 
-.PHONY: demo test check bench-train compare-converters compare-recovery clean
+.PHONY: demo test check bench-train compare-converters compare-models compare-recovery tau-table clean
 
 $(READY): pyproject.toml scripts/setup.sh
 	sh scripts/setup.sh $(PYTHON) $(VENV)
@@ -42,6 +44,12 @@ compare-recovery: $(READY)
 
 compare-converters: $(READY)
 	@$(BIN)/python scripts/compare_converters.py "$(or $(BUILD),build)" "$(or $(DATA),data)" .venv-converters
+
+compare-models: $(READY)
+	@$(BIN)/python -m scripts.compare_models $(CHECKPOINTS) --data $(or $(DATA),data) $(if $(OPTIMIZE),--optimize $(OPTIMIZE))
+
+tau-table: $(READY)
+	@$(BIN)/python -m scripts.tau_table $(if $(OPTIMIZE),--optimize $(OPTIMIZE))
 
 clean:
 	rm -rf demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -11,9 +11,8 @@ import onnx
 
 from export.arena_32_bit import arena_on
 from export.cost_model import estimate_ops, total
-from export.device_graph import device_graph
+from export.device_graph import device_model
 from export.tflite_reader import parse_tflite
-from export.to_tflite import to_tflite
 from quantize.calibration import Range
 from quantize.options import Goal
 from quantize.qdq import quantize_model
@@ -64,7 +63,7 @@ def plan_cost(common: onnx.ModelProto, plan: Plan) -> Cost:
     names += [name for node in prepared.graph.node for name in node.output]
     ranges = {name: Range(-1.0, 1.0 + index / len(names)) for index, name in enumerate(names)}
     qdq = quantize_model(prepared, ranges, swish_tables=plan.swish_tables)
-    model = to_tflite(device_graph(qdq, plan), packed=plan.packed_memory)
+    model = device_model(qdq, plan)
     facts = parse_tflite(model, "the model")
     return Cost(
         instructions=total(estimate_ops(facts)).instructions[CORE],

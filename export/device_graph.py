@@ -7,6 +7,7 @@ import onnx
 from export.graph import Graph
 from export.lowering import lower
 from export.multiplied_rows import multiply_rows
+from export.to_tflite import to_tflite
 from quantize.rewrites.plan import Plan
 
 
@@ -16,3 +17,8 @@ def device_graph(qdq: onnx.ModelProto, plan: Plan) -> Graph:
     Raises KwsError as `export.lowering.lower` does.
     """
     return multiply_rows(lower(qdq), plan.multiplied_rows)
+
+
+def device_model(qdq: onnx.ModelProto, plan: Plan) -> bytes:
+    """The .tflite of that graph, laid out in memory as `plan` says."""
+    return to_tflite(device_graph(qdq, plan), packed=plan.packed_memory)

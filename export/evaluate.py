@@ -15,7 +15,8 @@ from export.cost_model import estimate_ops, total
 from export.firmware_model import FirmwareModel, read_firmware_model
 from export.tflite_reader import parse_tflite
 from kws.artifact import MANIFEST_NAME, make_folder, read_manifest, write_json
-from kws.benchmark import compare, print_tables
+from kws.benchmark import Benchmark, compare, print_tables
+from kws.config import FeatureConfig
 from kws.dataset import load_dataset_for
 from kws.errors import KwsError
 from kws.features import features_of_clips
@@ -35,13 +36,15 @@ def benchmark_data(build: Path, data: Path, out: Path) -> Path:
     incomplete, was changed or came from an ONNX model, or data whose labels are not the model's.
     """
     files, model = _read_build(build)
-    if model.features is None:
-        raise KwsError(f"{build}: came from an ONNX model and has no features; give --inputs and --targets.")
+    features = _features_of(build, model)
     make_folder(out)
-    dataset = load_dataset_for(model.labels, data, model.features, needed=["testing"])
-    clips = dataset.evaluation_clips("testing")
-    features = features_of_clips(clips.pcm, model.features)
-    return _benchmark(build, files, model, features, clips.targets, clips.names, out)
+    return _report(_judge_data(build, files, model, features, data), out)
+
+
+def judge_data(build: Path, data: Path) -> Benchmark:
+    """The figures of `benchmark_data`, printed and written nowhere; raises KwsError as it does."""
+    files, model = _read_build(build)
+    return _judge_data(build, files, model, _features_of(build, model), data)
 
 
 def benchmark_arrays(build: Path, inputs_path: Path, targets_path: Path, out: Path) -> Path:
@@ -51,7 +54,7 @@ def benchmark_arrays(build: Path, inputs_path: Path, targets_path: Path, out: Pa
     inputs = read_inputs(inputs_path, OnnxRuntime(build / FLOAT_ONNX).clip_shape)
     targets = read_targets(targets_path, len(inputs), len(model.labels))
     names = [f"{inputs_path.name}[{index}]" for index in range(len(inputs))]
-    return _benchmark(build, files, model, inputs, targets, names, out)
+    return _report(_judge(build, files, model, inputs, targets, names), out)
 
 
 def _read_build(build: Path) -> tuple[ModelFiles, FirmwareModel]:
@@ -65,19 +68,26 @@ def _read_build(build: Path) -> tuple[ModelFiles, FirmwareModel]:
     return files, read_firmware_model(build / files.tflite)
 
 
-def _benchmark(
-    build: Path,
-    files: ModelFiles,
-    model: FirmwareModel,
-    features: FloatArray,
-    targets: Indices,
-    names: list[str],
-    out: Path,
-) -> Path:
+def _features_of(build: Path, model: FirmwareModel) -> FeatureConfig:
+    if model.features is None:
+        raise KwsError(f"{build}: came from an ONNX model and has no features; give --inputs and --targets.")
+    return model.features
+
+
+def _judge_data(build: Path, files: ModelFiles, model: FirmwareModel, config: FeatureConfig, data: Path) -> Benchmark:
+    dataset = load_dataset_for(model.labels, data, config, needed=["testing"])
+    clips = dataset.evaluation_clips("testing")
+    features = features_of_clips(clips.pcm, config)
+    return _judge(build, files, model, features, clips.targets, clips.names)
+
+
+def _judge(
+    build: Path, files: ModelFiles, model: FirmwareModel, features: FloatArray, targets: Indices, names: list[str]
+) -> Benchmark:
     device = TflmRuntime(model.data)
     images = InputLayout.of(onnx.load(build / files.qdq_onnx))(features)
     float_logits = OnnxRuntime(build / FLOAT_ONNX)(features)
-    result = compare(
+    return compare(
         {"float": float_logits, files.activations: device.output.dequantize(_answers(device, images))},
         targets,
         labels=model.labels,
@@ -86,6 +96,9 @@ def _benchmark(
         arena_bytes=measure_arena_bytes(model.data, str(build / files.tflite)),
         estimated_instructions=_estimated_instructions(model.data, str(build / files.tflite)),
     )
+
+
+def _report(result: Benchmark, out: Path) -> Path:
     write_json(out / REPORT_NAME, result.as_json())
     print_tables(result)
     return out / REPORT_NAME
