@@ -12,6 +12,7 @@ import onnx
 
 from export.graph import Graph
 from export.lowering.context import to_nhwc
+from export.memory_plan import without_memory_layout
 from export.tflite_reader import TensorFacts, TfliteFacts
 from kws.errors import KwsError
 from kws.progress import track
@@ -68,7 +69,7 @@ def layer_sqnr_db(
     outputs = [op.outputs[0] for op in facts.operators]
     name_of = {facts.input_index: prepared.graph.input[0].name} | dict(zip(outputs, layers, strict=True))
     images = InputLayout.of(prepared)(features)
-    device = TflmRuntime(model, keep_tensors=True)
+    device = TflmRuntime(without_memory_layout(model), keep_tensors=True)
     found: dict[int, _Noise] = {}
     for number, values in enumerate(
         track(activations(prepared, features, at_once=1), "Comparing layers", len(features))

@@ -27,6 +27,12 @@ class Buffer:
     offset: int | None = None
 
 
+def without_memory_layout(model: bytes) -> bytes:
+    """`model` with its layout under a name that TFLM does not know: it refuses to preserve all tensors in one."""
+    name = MEMORY_LAYOUT.encode()
+    return model.replace(name, name.lower())
+
+
 def activation_lifetimes(graph: Graph) -> dict[str, Buffer]:
     """When each activation of `graph` is needed, ops counted from 1; the model's input is there before the first."""
     first, last = dict.fromkeys(graph.inputs, 0), dict.fromkeys(graph.inputs, 0)

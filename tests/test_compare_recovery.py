@@ -18,4 +18,4 @@ def test_the_table_shows_that_the_default_gains_on_a_trained_model(
     (none,), (default,) = ([row for row in table if row[0] == name] for name in ("none", "default"))
     assert len(none) == len(default) == len(table[0]) == 8
     for column in (table[0].index("validation SQNR"), table[0].index("test SQNR")):
-        assert float(default[column].removesuffix(" dB")) > float(none[column].removesuffix(" dB")) + 0.5
+        assert float(default[column].removesuffix(" dB")) > float(none[column].removesuffix(" dB")) + 0.2

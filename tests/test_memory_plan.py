@@ -14,7 +14,13 @@ from export.arena import measure_arena_bytes
 from export.arena_32_bit import arena_on
 from export.device_graph import device_graph
 from export.graph import Graph
-from export.memory_plan import Buffer, activation_lifetimes, packed_offsets, planned_bytes
+from export.memory_plan import (
+    Buffer,
+    activation_lifetimes,
+    packed_offsets,
+    planned_bytes,
+    without_memory_layout,
+)
 from export.tflite_reader import FREE, parse_tflite
 from export.to_tflite import to_tflite
 from kws.errors import KwsError
@@ -107,3 +113,11 @@ def test_a_layout_that_tflm_would_follow_out_of_the_arena_is_refused(graph: Grap
     miscounted = data[: start - 4] + struct.pack("<i", 7) + data[start:]
     with pytest.raises(KwsError, match="memory layout out of range"):
         parse_tflite(miscounted, "model")
+
+
+def test_all_tensors_can_be_kept_once_the_layout_is_taken_out(float_model: onnx.ModelProto, graph: Graph) -> None:
+    packed, clips = to_tflite(graph, packed=True), clips_for(float_model, 2)
+    with pytest.raises(KwsError, match="TFLM cannot prepare it"):
+        TflmRuntime(packed, keep_tensors=True)
+    kept = TflmRuntime(without_memory_layout(packed), keep_tensors=True)
+    np.testing.assert_array_equal(kept(clips), TflmRuntime(packed)(clips))

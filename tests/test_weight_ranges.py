@@ -60,7 +60,7 @@ def test_the_scales_reach_the_quantized_model() -> None:
     ranges = calibrate(model, clips_for(model))
 
     def scales(method: str) -> np.ndarray:
-        qdq: onnx.ModelProto = quantize_model(model, ranges, method)
+        qdq: onnx.ModelProto = quantize_model(model, ranges, weight_ranges=method)
         return next(numpy_helper.to_array(t) for t in qdq.graph.initializer if t.name == "y/weight/scale")
 
     np.testing.assert_array_equal(scales("min-max"), symmetric_scales(weights, 0))
