@@ -79,6 +79,8 @@ def _match(graph: Graph, joined: Op) -> _Rows | None:
     if len(found) != len(names) or len(found) < FAST_MULTIPLE or len({op.attributes for op in found}) > 1:
         return None
     sources = tuple(tuple(_sources(graph, maker, op.inputs[0])) for op in found)
+    if any(len(set(row)) < len(row) for row in sources):
+        return None
     tensors = [graph.tensors[name] for name in dict.fromkeys(name for row in sources for name, _ in row)]
     images = [tensor for tensor in tensors if tensor.shape[ROW_AXIS] > 1]
     commons = [tensor for tensor in tensors if tensor.shape[ROW_AXIS] == 1]

@@ -81,3 +81,25 @@ def test_images_of_more_rows_and_other_graphs_stay_as_they_are(float_model: onnx
     assert multiply_rows(graph, 4) is graph
     other = lower(built(block))
     assert multiply_rows(other, 40) is other
+
+
+def test_a_row_that_is_read_twice_stays_as_it_is(float_model: onnx.ModelProto) -> None:
+    graph = row_by_row(float_model, 5)
+    maker = {op.output: op for op in graph.ops}
+    ops = list(graph.ops)
+    for index, op in enumerate(ops):
+        # Each stack of four rows ends in the common row; here its first row stands in that place, too.
+        if op.kind == "Concatenation" and len(op.inputs) == 2 and maker[op.inputs[0]].kind == "Slice":
+            source = maker[op.inputs[0]]
+            if graph.tensors[source.output].shape[1] == 3:
+                again = replace(source, output=f"{source.output}/again")
+                begin, size = source.attributes.begin, (1, 1, *source.attributes.size[2:])
+                again = replace(again, attributes=replace(source.attributes, begin=begin, size=size))
+                ops[index : index + 1] = [again, replace(op, inputs=(op.inputs[0], again.output))]
+                break
+    tensor = replace(graph.tensors[op.inputs[1]], name=again.output)
+    twice = replace(graph, ops=tuple(ops), tensors={**graph.tensors, again.output: tensor})
+    images = sum(isinstance(op.attributes, DepthwiseConv2D) for op in multiply_rows(graph, 5).ops)
+    assert sum(isinstance(op.attributes, DepthwiseConv2D) for op in multiply_rows(twice, 5).ops) == images + 5 - 2
+    clips = clips_for(float_model, 10, seed=1)
+    np.testing.assert_array_equal(answers(multiply_rows(twice, 5), clips), answers(twice, clips))
