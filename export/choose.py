@@ -30,6 +30,7 @@ CHOICES: Sequence[tuple[str, Sequence[Any]]] = (
 )
 # What is next to nothing for the goal must not cost much elsewhere.
 _OTHERS = 0.05
+SMALL = 0.01  # Made-up ranges stay below the upper bound of any Clip.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class Cost:
 
     def score(self, goal: Goal) -> float:
         """Less is better. A balance weighs all three by their ratios."""
-        speed, ram, flash = map(math.log, (self.instructions, self.arena_bytes, self.file_bytes))
+        speed, ram, flash = map(math.log, (self.instructions + 1, self.arena_bytes, self.file_bytes))
         balance = speed + ram + flash
         return {"balance": balance, "speed": speed, "ram": ram, "flash": flash}[goal] + _OTHERS * balance
 
@@ -61,7 +62,7 @@ def plan_cost(common: onnx.ModelProto, plan: Plan) -> Cost:
     prepared = apply_passes(common, planned_passes(plan))
     names = [value.name for value in prepared.graph.input]
     names += [name for node in prepared.graph.node for name in node.output]
-    ranges = {name: Range(-1.0, 1.0 + index / len(names)) for index, name in enumerate(names)}
+    ranges = {name: Range(-SMALL, SMALL * (1 + index / len(names))) for index, name in enumerate(names)}
     qdq = quantize_model(prepared, ranges, swish_tables=plan.swish_tables)
     model = device_model(qdq, plan)
     facts = parse_tflite(model, "the model")

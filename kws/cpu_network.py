@@ -3,6 +3,7 @@
 Maps are (channels, frequency, time * clips), clips innermost. So every convolution is a matrix product over long
 contiguous rows, or a sum of shifted rows, and every normalised group is one row. PyTorch's kernels for depthwise
 convolution and batch normalisation, which the modules call, take most of the time of training otherwise.
+`Function.apply` has no types in PyTorch, hence the ignored checks.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def train_step(network: BCResNet, optimizer: torch.optim.Optimizer, features: Te
     """One step of the optimizer on one batch; its mean cross-entropy, float32 ()."""
     loss = torch.nn.functional.cross_entropy(_logits(network, features), targets)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()  # type: ignore[no-untyped-call]  # PyTorch's own signature has no types.
     optimizer.step()
     return loss.detach()
 

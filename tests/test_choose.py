@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from networks import bcresnet_onnx, clips_for, ds_cnn, run
+from networks import bcresnet_onnx, clips_for, ds_cnn, graph_model, run
+from onnx import helper
 
 from export.choose import Cost, choose_plan, plan_cost
 from export.cost_model import estimate_ops, total
@@ -83,3 +84,18 @@ def test_a_model_without_such_choices_gets_a_plan_too() -> None:
     assert plan_cost(apply_passes(model, COMMON_PASSES), plan).file_bytes <= (
         plan_cost(apply_passes(model, COMMON_PASSES), Plan()).file_bytes
     )
+
+
+def test_an_upper_bound_inside_the_model_does_not_get_in_the_way_of_made_up_ranges() -> None:
+    model = graph_model(
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"], kernel_shape=[1, 1]),
+            helper.make_node("HardSigmoid", ["c"], ["h"]),
+            helper.make_node("GlobalAveragePool", ["h"], ["g"]),
+            helper.make_node("Flatten", ["g"], ["y"]),
+        ],
+        {"w": np.random.default_rng(0).normal(size=(3, 2, 1, 1))},
+        (1, 2, 4, 4),
+        (1, 3),
+    )
+    assert choose_plan(model, "flash").mean_as_convolution is False
