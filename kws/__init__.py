@@ -11,7 +11,8 @@ The stages, in the order data flows through them:
     train       the loop; checkpoint keeps what it learnt
     benchmark   float and integers on the same clips
 
-`commands` has a module for each command of the command line. `quantize` and `export` take the checkpoint from there to int8, TFLite and C headers.
+`commands` has a module for each command of the command line. `quantize` and `export` take the checkpoint from
+there to int8, TFLite and C headers.
 """
 
 __version__ = "0.1.0"
