@@ -16,10 +16,13 @@ import soundfile
 import torch
 
 from benchmarks.plain_training import RATE_HZ, Clips, plain_network, plain_steps
-from kws.config import FeatureConfig, ModelConfig, TrainConfig
+from kws.config import FeatureConfig, ModelConfig
 from kws.dataset import NOISE_FOLDER, Dataset, load_dataset
 from kws.model import BCResNet, parameter_count
-from kws.train import BatchSource, train_step
+from kws.training.batches import BatchSource
+from kws.training.loop import Forward, train_step
+from kws.training.loss import Loss
+from kws.training.recipe import RECIPES
 
 WORDS, SPEAKERS = 10, 40
 CPU = torch.device("cpu")
@@ -50,21 +53,22 @@ def _arguments() -> argparse.Namespace:
 
 
 def _ours(dataset: Dataset) -> Iterator[int]:
-    config = TrainConfig()
+    config = RECIPES["paper"]
     network = BCResNet(ModelConfig(classes=len(dataset.labels))).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-3)
+    forward, loss = Forward(network), Loss(config)
     source = BatchSource(dataset, FeatureConfig(), config, CPU)
     for epoch in itertools.count():
-        for features, targets in source.of_epoch(epoch):
-            train_step(network, optimizer, features, targets)
-            yield len(targets)
+        for batch in source.of_epoch(epoch):
+            train_step(forward, optimizer, loss, batch)
+            yield len(batch.targets)
 
 
 def _plain(dataset: Dataset) -> Iterator[int]:
     split = dataset.splits["training"]
     noises = [dataset.root / NOISE_FOLDER / name for name in dataset.noise]
     clips = Clips([dataset.root / dataset.names[row] for row in split.rows], split.targets.tolist(), noises)
-    return plain_steps(clips, len(dataset.labels), TrainConfig().batch_clips)
+    return plain_steps(clips, len(dataset.labels), RECIPES["paper"].batch_clips)
 
 
 def _by_turns(runs: dict[str, Iterator[int]], steps: int, rounds: int) -> dict[str, list[float]]:

@@ -5,10 +5,10 @@ The stages, in the order data flows through them:
     synth       words spoken by synthetic voices, the embedded default data
     audio       files -> float32 mono 16 kHz
     dataset     folders -> labels and speaker-disjoint splits
-    augment     time shift and background noise, at training time only
+    augmentation  speed, shift, rooms, noise and masks, at training time only
     features    samples -> log-mel, the one definition
     model       BC-ResNet
-    train       the loop; checkpoint keeps what it learnt
+    training    recipe, batches, loop; checkpoint keeps what it learnt
     benchmark   float and integers on the same clips
 
 `commands` has a module for each command of the command line. `quantize` and `export` take the checkpoint from

@@ -16,7 +16,7 @@ from kws.config import FeatureConfig, ModelConfig, TrainConfig, from_dict, to_di
 from kws.errors import KwsError
 from kws.model import BCResNet
 
-CHECKPOINT_SCHEMA = 1
+CHECKPOINT_SCHEMA = 2
 REMEDY = "train again with kws train"
 
 
@@ -45,6 +45,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "train": to_dict(checkpoint.train),
         "weights": {name: tensor.detach().cpu().clone() for name, tensor in checkpoint.weights.items()},
     }
+    write_tensors(path, content)
+
+
+def write_tensors(path: Path, content: dict[str, Any]) -> None:
+    """Replace `path` at once, so that a kill or a full disk leaves what was there."""
     # Into memory first: on a full disk torch's own writer raises no OSError that names the cause.
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -58,7 +63,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises KwsError if the file is missing, truncated, no checkpoint, of another version, or its weights do not
     fit its model or are not finite.
     """
-    content = _load(path)
+    content = read_tensors(path, CHECKPOINT_SCHEMA, "checkpoint", REMEDY)
     labels = content.get("labels")
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
         raise KwsError(f"{path}: names no labels; {REMEDY}.")
@@ -81,15 +86,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return checkpoint
 
 
-def _load(path: Path) -> dict[str, Any]:
+def read_tensors(path: Path, schema: int, kind: str, remedy: str) -> dict[str, Any]:
+    """What `write_tensors` wrote, loaded without pickle. Raises KwsError if it is no such `kind` of file."""
     if not path.is_file():
-        raise KwsError(f"{path}: no such checkpoint; {REMEDY}.")
+        raise KwsError(f"{path}: no such {kind}; {remedy}.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for a damaged or hostile file
-        raise KwsError(f"{path}: is no checkpoint, or damaged; {REMEDY}.") from error
-    if not isinstance(content, dict) or content.get("schema") != CHECKPOINT_SCHEMA:
-        raise KwsError(f"{path}: was written by another version of kws or another program; {REMEDY}.")
+        raise KwsError(f"{path}: is no {kind}, or damaged; {remedy}.") from error
+    if not isinstance(content, dict) or content.get("schema") != schema:
+        raise KwsError(f"{path}: was written by another version of kws or another program; {remedy}.")
     return content

@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(_os_sentence(error))
     except MemoryError:
         return _fail("Out of memory; close other programs, or use fewer clips or a smaller model.")
-    except KeyboardInterrupt:
-        return _fail("Interrupted; nothing was written.", EXIT_INTERRUPTED)
+    except KeyboardInterrupt as interrupt:
+        return _fail(str(interrupt) or "Interrupted; nothing was written.", EXIT_INTERRUPTED)
     return EXIT_OK
 
 

@@ -80,9 +80,14 @@ class ModelConfig:
         return round(8 * MODEL_TAUS[self.name])
 
 
+BALANCES = ("none", "weights", "sampling")
+PRECISIONS = ("float32", "bfloat16")
+BEST_BY = ("accuracy", "f1", "recall", "precision")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The training recipe. Noise amplitude and shift are the paper's (sec. 4.1)."""
+    """The training recipe; its defaults are the short one of `RECIPES`."""
 
     epochs: int = 60
     batch_clips: int = 100
@@ -90,12 +95,38 @@ class TrainConfig:
     warmup_epochs: int = 5
     momentum: float = 0.9
     weight_decay: float = 1e-3
-    shift_ms: int = 100
-    noise_probability: float = 0.8
-    noise_max_amplitude: float = 0.1
+    label_smoothing: float = 0.0
+    average_decay: float = 0.0
+    class_balance: str = "none"
     unknown_share: float = 1.0
     silence_share: float = 1.0
+    teacher_weight: float = 0.5
+    teacher_temperature: float = 2.0
+    precision: str = "float32"
+    shift_ms: int = 100
+    speed_change: float = 0.0
+    reverb_probability: float = 0.0
+    gain_db: float = 0.0
+    noise_probability: float = 0.8
+    noise_max_amplitude: float = 0.1
+    snr_share: float = 0.0
+    snr_low_db: float = 0.0
+    snr_high_db: float = 20.0
+    mask_bands: int = 0
+    mask_frames: int = 0
+    save_best: str = "accuracy"
+    patience: int = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.class_balance not in BALANCES:
+            raise KwsError(f"There is no class balance {self.class_balance!r}: choose one of {', '.join(BALANCES)}.")
+        if self.save_best not in BEST_BY:
+            raise KwsError(f"There is no figure {self.save_best!r}: choose one of {', '.join(BEST_BY)}.")
+        if self.snr_low_db > self.snr_high_db:
+            raise KwsError(f"The lowest ratio to noise, {self.snr_low_db:g} dB, is above the highest; swap the two.")
+        if self.precision not in PRECISIONS:
+            raise KwsError(f"There is no precision {self.precision!r}: choose one of {', '.join(PRECISIONS)}.")
 
     @property
     def effective_warmup_epochs(self) -> float:

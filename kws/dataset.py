@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import math
 from collections.abc import Collection, Sequence
@@ -59,6 +60,15 @@ class Dataset:
     splits: dict[str, Split]
     noise: dict[str, Samples]
     clip_samples: int
+
+    def fingerprint(self) -> str:
+        """Changes when a clip, its name, its split or its target does."""
+        digest = hashlib.sha256("\n".join([*self.labels, *self.names]).encode("utf-8", "surrogateescape"))
+        for name, split in self.splits.items():
+            for array in (split.rows, split.targets, split.unknown_rows):
+                digest.update(name.encode() + array.tobytes())
+        digest.update(np.ascontiguousarray(self.pcm).data)
+        return digest.hexdigest()[:16]
 
     def noise_of(self, split: str) -> list[Samples]:
         """The stretch of each noise recording that `split` may use, at least one clip long."""
@@ -193,7 +203,11 @@ def _choose_keywords(root: Path, words: Sequence[str] | None, found: dict[str, l
     if words is None:
         return sorted(found)
     if missing := [word for word in words if word not in found]:
-        raise KwsError(f"{root}: has no clips of {', '.join(map(repr, missing))}; record them or change --words.")
+        nearest = difflib.get_close_matches(missing[0], found, 1)
+        guess = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+        raise KwsError(
+            f"{root}: has no clips of {', '.join(map(repr, missing))}{guess}; record them or change --words."
+        )
     if len(set(words)) != len(words):
         raise KwsError(f"--words names a word twice ({', '.join(words)}); name each once.")
     if not words:
@@ -245,8 +259,11 @@ def _make_splits(
 def _read_noise(root: Path, config: FeatureConfig) -> dict[str, Samples]:
     """Recordings of `_background_noise_/` as the 16-bit microphone would give them; shorter than a clip are tiled."""
     folder = root / NOISE_FOLDER
+    if not folder.is_dir():
+        return {}
+    paths = sorted(path for path in folder.iterdir() if _is_audio(path))
     noise = {}
-    for path in sorted(path for path in folder.iterdir() if _is_audio(path)) if folder.is_dir() else []:
+    for path in paths:
         try:
             recording = to_float(to_pcm16(read_audio(path, config.sample_rate_hz)))
         except KwsError as error:
@@ -254,6 +271,8 @@ def _read_noise(root: Path, config: FeatureConfig) -> dict[str, Samples]:
             continue
         repeats = math.ceil(config.clip_samples / len(recording))
         noise[path.name] = np.tile(recording, repeats) if repeats > 1 else recording
+    if not noise:
+        raise KwsError(f"{folder}: has no recording that can be used; add WAV or FLAC files, or remove the folder.")
     return noise
 
 

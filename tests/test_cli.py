@@ -119,7 +119,7 @@ def test_a_full_disk_is_one_sentence(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "checkpoint.pt")
 
-    monkeypatch.setattr("kws.train.train", full)
+    monkeypatch.setattr("kws.training.loop.train", full)
     assert cli.main(["train", str(tones), "--out", "run"]) == 1
     assert_one_sentence(capsys.readouterr().err, "checkpoint.pt", "No space left", "free some space")
 
@@ -151,7 +151,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(
     def save(data: Path, out: Path, **_: object) -> None:
         save_checkpoint(out / "checkpoint.pt", checkpoint)
 
-    monkeypatch.setattr("kws.train.train", save)
+    monkeypatch.setattr("kws.training.loop.train", save)
     assert cli.main(["train", "data", "--out", str(tiny_disk)]) == 1
     assert_one_sentence(capsys.readouterr().err, "checkpoint.pt", "free some space")
     assert list(tiny_disk.iterdir()) == []
@@ -161,7 +161,7 @@ def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: p
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kws.train.train", interrupted)
+    monkeypatch.setattr("kws.training.loop.train", interrupted)
     assert cli.main(["train", "data", "--out", "run"]) == 130
     assert_one_sentence(capsys.readouterr().err, "Interrupted")
 
@@ -169,7 +169,7 @@ def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: p
 def test_configs_state_their_defaults_in_one_place() -> None:
     assert FeatureConfig().frames == 98
     assert ModelConfig(classes=12).base_channels == 8
-    assert f"(default: {TrainConfig().epochs})" in cli._parser().format_help() + _help_of("train")
+    assert f"(default of the short recipe: {TrainConfig().epochs})" in cli._parser().format_help() + _help_of("train")
 
 
 def _help_of(command: str) -> str:

@@ -199,3 +199,26 @@ def test_a_folder_without_one_readable_clip_is_refused(tmp_path: Path) -> None:
 def test_data_that_gives_other_labels_than_the_model_knows_is_refused(tones: Path) -> None:
     with pytest.raises(KwsError, match="trained for"):
         load_dataset_for(["_silence_", "left", "right"], tones, CONFIG)
+
+
+def test_an_empty_noise_folder_is_refused(tmp_path: Path) -> None:
+    root = write_tones(tmp_path / "data", ["left", "right"], noise=False)
+    (root / "_background_noise_").mkdir()
+    (root / "_background_noise_" / "README.md").write_text("none yet")
+    with pytest.raises(KwsError, match=r"_background_noise_: has no recording.*remove the folder"):
+        load_dataset(root, None, CONFIG)
+
+
+def test_a_misspelt_word_is_answered_with_the_nearest_one(tones: Path) -> None:
+    with pytest.raises(KwsError, match=r"has no clips of 'rigth' .did you mean 'right'"):
+        load_dataset(tones, ["left", "rigth"], CONFIG)
+
+
+def test_the_fingerprint_changes_with_a_clip_and_with_the_words(tmp_path: Path) -> None:
+    root = write_tones(tmp_path / "data", ["left", "right", "other"])
+    first = load_dataset(root, None, CONFIG).fingerprint()
+    assert load_dataset(root, None, CONFIG).fingerprint() == first
+    assert load_dataset(root, ["left"], CONFIG).fingerprint() != first
+    clip = sorted((root / "left").iterdir())[0]
+    soundfile.write(clip, np.full(16_000, 0.1), 16_000, subtype="PCM_16")
+    assert load_dataset(root, None, CONFIG).fingerprint() != first

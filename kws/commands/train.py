@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kws.commands.arguments import add_command, count, positive, words
-from kws.config import ACTIVATIONS, HOPS_MS, MODEL_TAUS, TrainConfig, features_with_hop
+from kws.commands.arguments import add_command, count, number, positive, positive_number, share, words
+from kws.config import ACTIVATIONS, BALANCES, BEST_BY, HOPS_MS, MODEL_TAUS, PRECISIONS, TrainConfig, features_with_hop
 
 if TYPE_CHECKING:
     from kws.commands.arguments import Commands
+
+SHORT = TrainConfig()
 
 
 def add_parser(commands: Commands) -> None:
@@ -40,30 +43,92 @@ def add_parser(commands: Commands) -> None:
         default=10,
         help="from one feature frame to the next, in ms; 20 halves work and memory (default: 10)",
     )
-    epochs = TrainConfig().epochs
-    parser.add_argument(
-        "--epochs", type=positive, default=epochs, metavar="N", help=f"passes over the data (default: {epochs})"
-    )
-    parser.add_argument("--seed", type=count, default=0, metavar="N", help="of weights, order, noise (default: 0)")
     parser.add_argument(
         "--device",
         choices=["auto", "cpu", "cuda", "mps"],
         default="auto",
         help="where to compute (default: auto, a GPU if PyTorch finds one)",
     )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where the same command was stopped (default: begin anew)"
+    )
+    _add_recipe(parser)
+    _add_augmentation(parser)
 
 
-def _run(options: argparse.Namespace) -> Path:
-    from kws.train import train
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("recipe")
+    group.add_argument(
+        "--recipe",
+        choices=["auto", "short", "paper"],
+        default="auto",
+        help="short is for small data, paper is that of arXiv:2106.04140 (default: auto, by the number of clips)",
+    )
+    group.add_argument(
+        "--teacher", type=Path, metavar="CHECKPOINT", help="a larger model to learn from (default: none)"
+    )
+    group.add_argument("--seed", type=count, default=0, metavar="N", help="of weights, order, noise (default: 0)")
+    for name, kind, help_text in (
+        ("epochs", positive, "passes over the data"),
+        ("batch-clips", positive, "clips a step, over all processes"),
+        ("peak-learning-rate", positive_number, "after the warm-up"),
+        ("label-smoothing", share, "taken off the right class and spread over all"),
+        ("average-decay", share, "of the moving average of the weights, which is what is kept; 0 turns it off"),
+        ("teacher-weight", share, "of the teacher's answer against the label"),
+        ("patience", count, "stop after so many epochs without a better one; 0 never stops"),
+    ):
+        group.add_argument(f"--{name}", type=kind, metavar="N", help=f"{help_text} {_default_of(name)}")
+    for name, choices, help_text in (
+        ("class-balance", BALANCES, "how rare classes are made up for: in the loss or by drawing them more often"),
+        ("precision", PRECISIONS, "of the network's arithmetic; bfloat16 is for GPUs"),
+        ("save-best", BEST_BY, "figure on the validation split that says which epoch is kept"),
+    ):
+        group.add_argument(f"--{name}", choices=choices, help=f"{help_text} {_default_of(name)}")
 
-    config = TrainConfig(epochs=options.epochs, seed=options.seed)
-    return train(
+
+def _add_augmentation(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("augmentation")
+    for name, kind, metavar, help_text in (
+        ("shift-ms", count, "MS", "move the word by up to so much either way"),
+        ("speed-change", share, "X", "speak faster or slower, higher or lower, by up to this share"),
+        ("reverb-probability", share, "P", "share of clips that sound as in a room"),
+        ("gain-db", number, "DB", "louder or softer by up to so much"),
+        ("noise-probability", share, "P", "share of clips with background noise"),
+        ("noise-max-amplitude", share, "X", "of the noise, relative to its recording"),
+        ("snr-share", share, "P", "share of noisy clips whose noise is set by its ratio to the word instead"),
+        ("snr-low-db", number, "DB", "lowest such ratio"),
+        ("snr-high-db", number, "DB", "highest such ratio"),
+        ("mask-bands", count, "N", "SpecAugment: hide twice fewer than so many bands"),
+        ("mask-frames", count, "N", "SpecAugment: hide twice fewer than so many frames"),
+    ):
+        group.add_argument(f"--{name}", type=kind, metavar=metavar, help=f"{help_text} {_default_of(name)}")
+
+
+def _default_of(name: str) -> str:
+    return f"(default of the short recipe: {getattr(SHORT, name.replace('-', '_'))})"
+
+
+def _run(options: argparse.Namespace) -> Path | None:
+    from kws.training.loop import train
+    from kws.training.processes import is_first_process
+
+    written = train(
         options.data,
         options.out,
         words=options.words,
         model_name=options.model,
-        config=config,
+        recipe=options.recipe,
+        changes=_changes(options),
         device_name=options.device,
         activation=options.activation,
         features=features_with_hop(options.hop_ms),
+        teacher=options.teacher,
+        resume=options.resume,
     )
+    return written if is_first_process() else None
+
+
+def _changes(options: argparse.Namespace) -> dict[str, Any]:
+    """What the options set of the recipe."""
+    given = {field.name: getattr(options, field.name, None) for field in dataclasses.fields(TrainConfig)}
+    return {name: value for name, value in given.items() if value is not None}

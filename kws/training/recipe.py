@@ -1,0 +1,53 @@
+"""The numbers of training, and how the learning rate moves."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from kws.config import MODEL_TAUS, FeatureConfig, TrainConfig
+
+# SpecAugment's bands by tau, and frames: the authors' own code for arXiv:2106.04140 (none below tau 1.5).
+MASK_BANDS = {1.0: 0, 1.5: 1, 2.0: 3, 3.0: 5, 6.0: 7, 8.0: 7}
+MASK_FRAMES = 20
+MASKED_FROM_TAU = 1.5
+# From so many clips of keywords on a data set is a full one, for which the paper's recipe was made.
+FULL_CLIPS = 20_000
+PAPER = TrainConfig(
+    epochs=200,
+    batch_clips=100,
+    peak_learning_rate=0.1,
+    warmup_epochs=5,
+    momentum=0.9,
+    weight_decay=1e-3,
+    shift_ms=100,
+    noise_probability=0.8,
+    noise_max_amplitude=0.1,
+)
+RECIPES = {"short": TrainConfig(), "paper": PAPER}
+
+
+def recipe_for(name: str, model_name: str, keyword_clips: int, features: FeatureConfig) -> TrainConfig:
+    """The recipe `name` for a model of that size; "auto" is "paper" from FULL_CLIPS clips of keywords on, else "short".
+
+    SpecAugment comes with the larger models, as in the paper, its frames counted in the paper's hops.
+    """
+    if name == "auto":
+        name = "paper" if keyword_clips >= FULL_CLIPS else "short"
+    tau = MODEL_TAUS[model_name]
+    if tau < MASKED_FROM_TAU:
+        return RECIPES[name]
+    paper_hop = FeatureConfig().hop_samples
+    return replace(
+        RECIPES[name], mask_bands=MASK_BANDS[tau], mask_frames=MASK_FRAMES * paper_hop // features.hop_samples
+    )
+
+
+def learning_rate(step: int, steps_per_epoch: int, config: TrainConfig) -> float:
+    """Linear warm-up to the peak, then a cosine down to zero at the last step."""
+    warmup = max(1, round(config.effective_warmup_epochs * steps_per_epoch))
+    total = config.epochs * steps_per_epoch
+    if step < warmup:
+        return config.peak_learning_rate * (step + 1) / warmup
+    progress = (step - warmup) / max(1, total - warmup)
+    return config.peak_learning_rate * 0.5 * (1 + math.cos(math.pi * progress))

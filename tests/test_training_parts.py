@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from kws.config import FeatureConfig, ModelConfig, TrainConfig, features_with_hop
+from kws.errors import KwsError
+from kws.model import BCResNet
+from kws.training.average import WeightAverage
+from kws.training.loss import Loss, class_weights
+from kws.training.recipe import FULL_CLIPS, RECIPES, learning_rate, recipe_for
+
+
+def test_learning_rate_warms_up_to_the_peak_and_falls_to_nothing() -> None:
+    config = TrainConfig(epochs=60, peak_learning_rate=0.1, warmup_epochs=5)
+    rates = [learning_rate(step, 10, config) for step in range(600)]
+    assert rates[0] == pytest.approx(0.1 / 50)
+    assert max(rates) == rates[49] == rates[50] == pytest.approx(0.1)
+    assert all(later <= earlier for earlier, later in itertools.pairwise(rates[50:]))
+    assert rates[-1] < 1e-4
+
+
+def test_a_full_data_set_gets_the_papers_recipe_and_a_small_one_the_short_recipe() -> None:
+    features = FeatureConfig()
+    assert recipe_for("auto", "bcresnet-1", FULL_CLIPS, features) == RECIPES["paper"]
+    assert recipe_for("auto", "bcresnet-1", FULL_CLIPS - 1, features) == RECIPES["short"]
+    assert recipe_for("paper", "bcresnet-1", 10, features) == RECIPES["paper"]
+
+
+def test_the_papers_recipe_is_the_papers() -> None:
+    paper = RECIPES["paper"]
+    assert (paper.epochs, paper.batch_clips, paper.peak_learning_rate, paper.warmup_epochs) == (200, 100, 0.1, 5)
+    assert (paper.momentum, paper.weight_decay, paper.shift_ms) == (0.9, 1e-3, 100)
+    assert (paper.noise_probability, paper.noise_max_amplitude) == (0.8, 0.1)
+    beyond = (paper.speed_change, paper.reverb_probability, paper.gain_db, paper.snr_share, paper.label_smoothing)
+    assert beyond == (0, 0, 0, 0, 0)
+    assert paper.average_decay == 0
+
+
+def test_masks_come_with_larger_models_in_the_papers_sizes() -> None:
+    features = FeatureConfig()
+    bands = [recipe_for("paper", f"bcresnet-{tau}", 1, features).mask_bands for tau in ("1", "1.5", "2", "3", "6", "8")]
+    frames = [recipe_for("paper", f"bcresnet-{tau}", 1, features).mask_frames for tau in ("1", "1.5", "8")]
+    assert bands == [0, 1, 3, 5, 7, 7]
+    assert frames == [0, 20, 20]
+    assert recipe_for("paper", "bcresnet-8", 1, features_with_hop(20)).mask_frames == 10
+
+
+def test_class_weights_are_inverse_to_the_clips_and_one_on_the_mean_clip() -> None:
+    targets = np.array([0] * 6 + [1] * 2 + [3] * 4)
+    weights = class_weights(targets, 4)
+    assert weights[[0, 1, 3]].tolist() == pytest.approx([12 / 18, 12 / 6, 12 / 12])
+    assert float(weights[targets].mean()) == pytest.approx(1.0)
+    assert torch.isfinite(weights).all()
+
+
+def test_a_teacher_who_agrees_adds_nothing_and_one_who_does_not_pulls_towards_itself() -> None:
+    config = TrainConfig(teacher_weight=0.5, teacher_temperature=2.0)
+    logits = torch.tensor([[2.0, 0.0, -1.0]])
+    target = torch.tensor([0])
+    hard = torch.nn.functional.cross_entropy(logits, target)
+    torch.testing.assert_close(Loss(config)(logits, target, logits.clone()), 0.5 * hard)
+    teacher = torch.tensor([[0.0, 3.0, 0.0]])
+    moved = logits.clone().requires_grad_()
+    (Loss(config)(moved, target, teacher) - 0.5 * torch.nn.functional.cross_entropy(moved, target)).backward()
+    assert moved.grad is not None
+    assert float(moved.grad[0, 0]) > 0 > float(moved.grad[0, 1])
+
+
+def test_the_soft_part_is_the_divergence_at_the_temperature_times_its_square() -> None:
+    config = TrainConfig(teacher_weight=1.0, teacher_temperature=3.0)
+    logits, teacher = torch.tensor([[1.0, 0.0], [0.5, -2.0]]), torch.tensor([[0.0, 1.0], [2.0, 0.0]])
+    p, q = (torch.softmax(values / 3.0, dim=1) for values in (teacher, logits))
+    expected = 9.0 * (p * (p / q).log()).sum(dim=1).mean()
+    torch.testing.assert_close(Loss(config)(logits, torch.tensor([0, 1]), teacher), expected)
+
+
+def test_the_average_follows_the_weights_and_their_statistics() -> None:
+    network = BCResNet(ModelConfig(classes=3))
+    average = WeightAverage(network, 0.9)
+    name = "stem.0.weight"
+    start = network.state_dict()[name].clone()
+    with torch.no_grad():
+        network.stem[0].weight += 1.0
+        network.stem[1].running_mean += 1.0
+    for _ in range(300):
+        average.follow()
+    state = average.network.state_dict()
+    torch.testing.assert_close(state[name], start + 1.0)
+    assert float(state["stem.1.running_mean"].mean()) == pytest.approx(1.0, abs=1e-4)
+    with torch.no_grad():
+        network.stem[0].weight += 1.0
+    average.follow()
+    torch.testing.assert_close(average.network.state_dict()[name], start + 1.1)
+    assert average.network is not network
+    assert WeightAverage(network, 0.0).network is network
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"class_balance": "luck"}, {"precision": "int4"}, {"save_best": "luck"}, {"snr_low_db": 30.0}]
+)
+def test_a_recipe_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(KwsError):
+        replace(TrainConfig(), **wrong)
