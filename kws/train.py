@@ -56,16 +56,18 @@ def train(
     device_name: str,
     activation: str = "swish",
     features: FeatureConfig | None = None,
+    silence: bool = True,
 ) -> Path:
     """Train on `data`, keep the epoch with the best validation accuracy, judge it once on the test split.
 
+    Without `silence` there is no class for it; background noise is mixed in all the same.
     Writes `out`/checkpoint.pt and `out`/metrics.json and returns the former. Raises KwsError for unusable data,
     an unavailable device, an unwritable folder, or a loss that diverges.
     """
     make_folder(out)
     device = choose_device(device_name)
     features = features or FeatureConfig()
-    dataset = load_dataset(data, words, features)
+    dataset = load_dataset(data, words, features, silence=silence)
     torch.manual_seed(config.seed)
     torch.set_flush_denormal(True)
     network = BCResNet(

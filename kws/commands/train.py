@@ -21,6 +21,12 @@ def add_parser(commands: Commands) -> None:
         "--words", type=words, metavar="A,B", help="keywords; other words become _unknown_ (default: every word)"
     )
     parser.add_argument(
+        "--no-silence",
+        dest="silence",
+        action="store_false",
+        help="no class for silence; background noise is mixed in all the same (default: one, if there is noise)",
+    )
+    parser.add_argument(
         "--model",
         choices=list(MODEL_TAUS),
         default="bcresnet-1",
@@ -66,4 +72,5 @@ def _run(options: argparse.Namespace) -> Path:
         device_name=options.device,
         activation=options.activation,
         features=features_with_hop(options.hop_ms),
+        silence=options.silence,
     )
