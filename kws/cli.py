@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kws import __version__
-from kws.commands import benchmark, fetch, headers, inspect, quantize, synth, train
+from kws.commands import benchmark, fetch, headers, inspect, prepare, quantize, synth, train
 from kws.errors import KwsError
 
-COMMANDS = (synth, fetch, train, quantize, headers, benchmark, inspect)
+COMMANDS = (fetch, synth, prepare, train, quantize, headers, benchmark, inspect)
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 

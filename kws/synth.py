@@ -14,7 +14,8 @@ from kws.artifact import atomic_folder, check_new_folder
 from kws.audio import Samples, fit_clip, to_pcm16
 from kws.config import NOISE_FOLDER
 from kws.errors import KwsError
-from kws.voices import Voice, draw_voices, seeded, speak, utterance_of
+from kws.seeds import seeded
+from kws.voices import Voice, draw_voices, speak, utterance_of
 from kws.words import check_words
 
 SAMPLE_RATE_HZ = 16_000

@@ -58,6 +58,13 @@ def test_a_second_call_goes_on_where_the_first_gave_up(tmp_path: Path) -> None:
     assert served.sent_bytes == len(DATA)
 
 
+def test_a_line_that_breaks_often_but_always_brings_something_gets_there(tmp_path: Path) -> None:
+    served = Served(data=DATA, drops=[100_000] * (2 * ATTEMPTS_WITHOUT_PROGRESS))
+    with serve(served) as url:
+        assert bring(source_of(DATA, url), tmp_path).read_bytes() == DATA
+    assert len(served.asked) == 2 * ATTEMPTS_WITHOUT_PROGRESS + 1
+
+
 def test_a_server_without_ranges_starts_over(tmp_path: Path) -> None:
     served = Served(data=DATA, ranges=False, drops=[1_000_000])
     with serve(served) as url:
