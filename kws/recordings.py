@@ -104,7 +104,7 @@ def safe_speaker(speaker: str) -> str:
     if "_nohash_" in f"{safe}_":
         safe = safe.replace("_", "-")
     safe = safe.strip("_-")
-    if safe == normal and len(safe.encode()) <= 2 * MAX_SPEAKER_CHARACTERS:
+    if safe and safe == normal and len(safe.encode()) <= 2 * MAX_SPEAKER_CHARACTERS:
         return safe
     digest = hashlib.sha256(normal.encode("utf-8", "surrogateescape")).hexdigest()[:8]
     return f"{safe[: MAX_SPEAKER_CHARACTERS // 2]}-{digest}".lstrip("-")
