@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -30,16 +32,25 @@ def work_through(
         return
     chunk = min(MAX_CHUNK, max(1, len(items) // (workers * CHUNKS_A_WORKER)))
     # "spawn" instead of "fork": a progress bar's thread or a library's may hold a lock at the moment of forking.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=_begin)
+    pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=multiprocessing.get_context("spawn"))
     try:
-        yield from track(pool.map(work, items, chunksize=chunk), description, len(items))
+        with _children_ignore_interrupts():
+            results = pool.map(work, items, chunksize=chunk)
+        yield from track(results, description, len(items))
     except BrokenProcessPool as error:
         raise KwsError("A worker process was killed, perhaps for want of memory; give fewer --workers.") from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _begin() -> None:
-    """Ctrl-C reaches all processes of a terminal; the first process alone answers it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextlib.contextmanager
+def _children_ignore_interrupts() -> Iterator[None]:
+    """Ctrl-C reaches all processes of a terminal; the first process alone answers it. Only a main thread may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -129,6 +129,14 @@ def test_noise_of_another_rate_is_resampled(tmp_path: Path, rate_hz: int) -> Non
     assert np.abs(np.fft.rfft(noise)).argmax() == 1_000
 
 
+def test_noise_hardly_longer_than_a_clip_is_used_as_a_whole(tmp_path: Path) -> None:
+    ramp = np.linspace(0.01, 0.9, 18_000, dtype=np.float32)
+    soundfile.write(tmp_path / "ramp.wav", ramp, RATE_HZ, subtype="FLOAT")
+    for position, start in ((0.0, 0), (1.0, 1_999)):
+        noise = read_noise(tmp_path / "ramp.wav", (0.0, 0.8), 16_000, RATE_HZ, position)
+        np.testing.assert_allclose(noise, ramp[start : start + 16_000], atol=1e-5)
+
+
 def test_short_noise_is_repeated_and_silent_stretches_are_passed_over(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "short.wav", hiss(3_000, 0.1), RATE_HZ)
     short = read_noise(tmp_path / "short.wav", (0.0, 0.8), 16_000, RATE_HZ, 0.5)

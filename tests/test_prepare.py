@@ -2,8 +2,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import PIPE
 
 import numpy as np
 import pytest
@@ -115,6 +120,7 @@ def test_any_format_rate_and_number_of_channels_is_read(
 
 
 def test_three_workers_write_the_same_bytes_as_one_and_another_seed_others(recordings: Path, tmp_path: Path) -> None:
+    (recordings / "lamp" / "00000002_nohash_5.wav").write_bytes(b"RIFF")
     for name, options in (
         ("one", all_copies(tmp_path)),
         ("three", all_copies(tmp_path, workers=3)),
@@ -181,12 +187,26 @@ def test_without_lists_none_are_written_so_that_later_clips_go_by_their_speaker(
 def test_the_snr_of_a_copy_is_as_stated(recordings: Path, tmp_path: Path, snr_db: float) -> None:
     noise = write_noise(tmp_path / "noise" / "tap.wav", 60).parent
     prepared = prepare(recordings, tmp_path / "data", PrepareOptions(noise=noise, snr_db=(snr_db,)))
+    laid_over = []
     for name in prepared.copies[::7]:
         mixed = read_audio(tmp_path / "data" / name, RATE_HZ)
         clean = read_audio(tmp_path / "data" / name.replace(f"-snr{snr_db:g}db", ""), RATE_HZ)
         start, stop = word_span(clean)
         ratio = np.mean(clean[start:stop] ** 2) / np.mean((mixed - clean) ** 2)
         assert 10 * np.log10(ratio) == pytest.approx(snr_db, abs=0.5)
+        laid_over.append(mixed - clean)
+    assert np.abs(np.corrcoef(laid_over) - np.eye(len(laid_over))).max() < 0.5, "two clips have the same noise"
+
+
+def test_the_end_of_a_noise_recording_is_left_for_validation_and_testing(recordings: Path, tmp_path: Path) -> None:
+    time_s = np.arange(60 * RATE_HZ) / RATE_HZ
+    pitch_hz = np.where(time_s < 48, 3_000, 6_000)
+    (tmp_path / "noise").mkdir()
+    soundfile.write(tmp_path / "noise" / "two.wav", 0.3 * np.sin(2 * np.pi * pitch_hz * time_s), RATE_HZ)
+    options = PrepareOptions(noise=tmp_path / "noise", snr_db=(20.0, 10.0, 5.0))
+    for name in prepare(recordings, tmp_path / "data", options).copies:
+        spectrum = np.abs(np.fft.rfft(read_audio(tmp_path / "data" / name, RATE_HZ)))
+        assert spectrum[2_990:3_010].max() > 10 * spectrum[5_990:6_010].max(), name
 
 
 def test_a_room_alone_gives_one_copy_that_echoes(recordings: Path, tmp_path: Path) -> None:
@@ -317,6 +337,15 @@ def test_recordings_of_which_none_is_of_use_are_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["src"]
 
 
+def test_noise_that_cannot_be_read_is_named_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "src" / "lamp").mkdir(parents=True)
+    (tmp_path / "src" / "lamp" / "a_nohash_0.wav").write_bytes(b"RIFF")
+    with pytest.raises(KwsError, match=r"bad\.wav: cannot be decoded"):
+        prepare(
+            tmp_path / "src", tmp_path / "data", PrepareOptions(noise=break_noise(tmp_path / "noise"), snr_db=(5.0,))
+        )
+
+
 def test_silent_noise_stops_the_work_and_nothing_is_left(recordings: Path, tmp_path: Path) -> None:
     (tmp_path / "noise").mkdir()
     soundfile.write(tmp_path / "noise" / "zeros.wav", np.zeros(20_000), RATE_HZ)
@@ -340,6 +369,34 @@ def test_the_command_prints_tables_and_what_it_wrote(recordings: Path, tmp_path:
         "snr10db.flac",
         "snr5db.flac",
     }
+
+
+def test_an_interrupt_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "src" / "lamp").mkdir(parents=True)
+    soundfile.write(tmp_path / "long.wav", np.tile(tone(440.0, rate_hz=48_000), 29), 48_000)
+    for index in range(400):
+        os.link(tmp_path / "long.wav", tmp_path / "src" / "lamp" / f"{index}_nohash_0.wav")
+    before = set(tmp_path.iterdir())
+    command = [
+        sys.executable,
+        "-m",
+        "kws.cli",
+        "prepare",
+        tmp_path / "src",
+        "--out",
+        tmp_path / "data",
+        "--workers",
+        "2",
+    ]
+    # A process group of its own: Ctrl-C in a terminal reaches the workers too.
+    process = subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True)
+    while not list(tmp_path.glob(".data.*/lamp/*.wav")) and process.poll() is None:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    printed, complained = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (130, "")
+    assert complained == "kws: Interrupted; nothing was written.\n"
+    assert set(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize(
