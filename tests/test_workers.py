@@ -17,6 +17,10 @@ def process_of(_: int) -> int:
     return os.getpid()
 
 
+def ignores_interrupts(_: int) -> bool:
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
 def refuse_seven(number: int) -> int:
     if number == 7:
         raise KwsError("7 is refused.")
@@ -50,9 +54,12 @@ def test_a_killed_worker_is_one_sentence() -> None:
         list(work_through(kill_self, range(4), 2, ""))
 
 
-def test_interrupts_are_answered_here_again_once_workers_run() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    results = work_through(square, range(20), 2, "")
-    next(results)
-    assert signal.getsignal(signal.SIGINT) is before
-    results.close()
+def test_workers_ignore_interrupts_and_this_process_answers_them() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        results = work_through(ignores_interrupts, range(20), 2, "")
+        assert next(results)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert all(results)
+    finally:
+        signal.signal(signal.SIGINT, before)
