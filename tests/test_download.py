@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -154,18 +151,6 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     source = source_of(DATA, "http://127.0.0.1:1")
     with pytest.raises(KwsError, match="cannot write here"):
         bring(source, tmp_path / "downloads")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = shutil.which("mount") and os.geteuid() == 0
-    if not mounted or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk]).returncode != 0:
-        pytest.skip("needs root that may mount a tmpfs, to have a disk that is easily filled")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
 
 
 def test_a_full_disk_is_one_sentence_and_keeps_what_arrived(small_disk: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -145,6 +146,14 @@ def test_a_name_too_long_for_the_disk_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(KwsError, match=r"cannot be written .*too long"):
         fetch([source_of(archive, NOTHING_THERE)], tmp_path / "data", given=[tmp_path / "a"])
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_disk_that_fills_up_while_unpacking_leaves_nothing(tmp_path: Path, small_disk: Path) -> None:
+    archive = tar_gz({"yes/a.wav": os.urandom(3 << 20)})
+    (tmp_path / "a").write_bytes(archive)
+    with pytest.raises(KwsError, match=r"data: cannot be written \(No space left"):
+        fetch([source_of(archive, NOTHING_THERE)], small_disk / "data", given=[tmp_path / "a"])
+    assert list(small_disk.iterdir()) == []
 
 
 def test_an_interrupt_says_how_to_go_on(

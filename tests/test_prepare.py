@@ -371,6 +371,17 @@ def test_the_command_prints_tables_and_what_it_wrote(recordings: Path, tmp_path:
     }
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(
+    recordings: Path, small_disk: Path, kws: Kws, workers: str
+) -> None:
+    result = kws("prepare", recordings, "--out", small_disk / "data", "--workers", workers, check=False)
+    assert result.returncode == 1
+    assert "No space left on device; free some space" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert list(small_disk.iterdir()) == []
+
+
 def test_an_interrupt_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "src" / "lamp").mkdir(parents=True)
     soundfile.write(tmp_path / "long.wav", np.tile(tone(440.0, rate_hz=48_000), 29), 48_000)
