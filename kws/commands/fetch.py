@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,7 @@ def _run(options: argparse.Namespace) -> Path:
     if options.no_official_test:
         archives = archives[:1]
     out: Path = fetch(archives, options.out, given=options.archive)
-    note("The 12-class task: kws train DATA --words yes,no,up,down,left,right,on,off,stop,go")
-    note("Every word a class: kws train DATA --no-silence")
+    train = f"kws train {shlex.quote(str(out))} --out RUN"
+    note(f"The 12-class task: {train} --words yes,no,up,down,left,right,on,off,stop,go")
+    note(f"Every word a class: {train} --no-silence")
     return out
