@@ -50,7 +50,7 @@ def test_rights_in_the_archive_are_not_taken_over(tmp_path: Path) -> None:
     [
         (member("../escaped", tarfile.REGTYPE), "leads out"),
         (member("a/../../escaped", tarfile.REGTYPE), "leads out"),
-        (member("/tmp/escaped", tarfile.REGTYPE), "leads out"),
+        (member("/dev/null/escaped", tarfile.REGTYPE), "leads out"),
         (member("..", tarfile.DIRTYPE), "leads out"),
         (member("a\\..\\escaped", tarfile.REGTYPE), "leads out"),
         (member("escaped", tarfile.SYMTYPE, "/etc/passwd"), "no plain file"),
