@@ -41,6 +41,15 @@ def make_folder(path: Path) -> None:
         raise KwsError(f"{path}: cannot write here ({error.strerror}); choose another output folder.") from error
 
 
+def check_new_folder(path: Path) -> None:
+    """Raise KwsError unless `path` is free: it does not exist, or is an empty folder."""
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise KwsError(f"{path}: exists already; choose a new or empty folder, so that data sets do not mix.")
+    except OSError as error:
+        raise KwsError(f"{path}: cannot be looked at ({error.strerror}); choose another output folder.") from error
+
+
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it becomes `path`, on any failure it is removed."""
@@ -72,7 +81,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
-        if not path.exists():
+        with contextlib.suppress(OSError):  # A folder with files, or a mount point, cannot be replaced at once.
             temporary.rename(path)
             return
         for source in sorted(entry for entry in temporary.rglob("*") if entry.is_file()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,28 +18,41 @@ Pcm = npt.NDArray[np.int16]
 
 
 def read_audio(path: Path, sample_rate_hz: int) -> Samples:
-    """Read a WAV or FLAC file as float32 mono (n,) in -1..1 at `sample_rate_hz`; channels are averaged.
+    """Read a WAV, FLAC or other file that libsndfile knows as float32 mono (n,) at `sample_rate_hz`.
+
+    Full scale is -1..1; channels are averaged.
 
     Raises KwsError if the file cannot be decoded, is empty, or holds NaN or infinity.
     """
     import soundfile
 
     try:
-        frames, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+        frames, rate_hz = soundfile.read(libsndfile_path(path), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, RuntimeError, ValueError) as error:
         raise KwsError(f"{path}: cannot be decoded as audio; remove it or save it again as WAV or FLAC.") from error
     if len(frames) == 0:
         raise KwsError(f"{path}: holds no samples; remove it or record it again.")
     if not np.isfinite(frames).all():
         raise KwsError(f"{path}: holds NaN or infinite samples; remove it or save it again.")
-    mono: Samples = frames.mean(axis=1)
-    if rate_hz != sample_rate_hz:
-        import soxr
-
-        mono = soxr.resample(mono, rate_hz, sample_rate_hz).astype(np.float32)
-        if len(mono) == 0:
-            raise KwsError(f"{path}: too short to resample to {sample_rate_hz} Hz; remove it or record it again.")
+    mono = resample(frames.mean(axis=1), rate_hz, sample_rate_hz)
+    if len(mono) == 0:
+        raise KwsError(f"{path}: too short to resample to {sample_rate_hz} Hz; remove it or record it again.")
     return mono
+
+
+def libsndfile_path(path: Path) -> bytes | str:
+    """`path` as soundfile takes it, also where it holds bytes that are no UTF-8."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
+
+
+def resample(samples: Samples, from_hz: int, to_hz: int) -> Samples:
+    """float32 (n,) at `from_hz` -> float32 at `to_hz`."""
+    if from_hz == to_hz:
+        return samples
+    import soxr
+
+    resampled: Samples = soxr.resample(samples, from_hz, to_hz).astype(np.float32)
+    return resampled
 
 
 def fit_clip(samples: Samples, clip_samples: int) -> Samples:

@@ -12,6 +12,9 @@ from kws.errors import KwsError
 
 SILENCE_LABEL = "_silence_"
 UNKNOWN_LABEL = "_unknown_"
+# Folders of a data set that are no words.
+NOISE_FOLDER = "_background_noise_"
+OFFICIAL_TEST_FOLDER = "_official_test_12_"
 
 _FIELD_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
 _Config = TypeVar("_Config", bound="FeatureConfig | ModelConfig | TrainConfig")

@@ -14,12 +14,11 @@ import numpy.typing as npt
 
 from kws.audio import AUDIO_SUFFIXES, Pcm, Samples, read_audio, to_float, to_pcm16
 from kws.clip_cache import load_clips
-from kws.config import SILENCE_LABEL, UNKNOWN_LABEL, FeatureConfig
+from kws.config import NOISE_FOLDER, OFFICIAL_TEST_FOLDER, SILENCE_LABEL, UNKNOWN_LABEL, FeatureConfig
 from kws.errors import KwsError
 from kws.progress import note
 from kws.splits import SPLITS, split_names
 
-NOISE_FOLDER = "_background_noise_"
 MAX_SKIPPED_NAMED = 5
 # Each split cuts its silence and its noise from its own stretch of every recording (fractions of its length).
 NOISE_STRETCH = {"training": (0.0, 0.8), "validation": (0.8, 0.9), "testing": (0.9, 1.0)}
@@ -51,7 +50,10 @@ class EvaluationClips:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """`pcm` int16 (clips, clip_samples) with their `names`; `noise` float32 recordings by name."""
+    """`pcm` int16 (clips, clip_samples) with their `names`; `noise` float32 recordings by name.
+
+    `official_test` are test clips that the data set's publisher chose for exactly these labels, if there are any.
+    """
 
     root: Path
     labels: list[str]
@@ -60,6 +62,7 @@ class Dataset:
     splits: dict[str, Split]
     noise: dict[str, Samples]
     clip_samples: int
+    official_test: EvaluationClips | None = None
 
     def fingerprint(self) -> str:
         """Changes when a clip, its name, its split or its target does."""
@@ -85,7 +88,10 @@ class Dataset:
 
     def evaluation_clips(self, split: str) -> EvaluationClips:
         """The same clips on each call and each machine: all keywords, as many other words and silences as the
-        mean keyword has, chosen by the hash of their names."""
+        mean keyword has, chosen by the hash of their names. For testing, `official_test` where there is one."""
+        if split == "testing" and self.official_test is not None:
+            note(f"The test clips are the {len(self.official_test.names)} of {self.root / OFFICIAL_TEST_FOLDER}.")
+            return self.official_test
         part = self.splits[split]
         count = part.clips_per_keyword
         unknown = sorted(part.unknown_rows.tolist(), key=lambda row: _stable_order(self.names[row]))[:count]
@@ -129,13 +135,20 @@ class Dataset:
 
 
 def load_dataset(
-    root: Path, words: Sequence[str] | None, config: FeatureConfig, needed: Collection[str] = SPLITS
+    root: Path,
+    words: Sequence[str] | None,
+    config: FeatureConfig,
+    needed: Collection[str] = SPLITS,
+    *,
+    silence: bool = True,
 ) -> Dataset:
     """Read a folder in Speech Commands layout (`<word>/<speaker>_nohash_<n>.wav` or .flac).
 
     `words` are the keywords, in the order of their labels; all other words become `_unknown_`. None makes
-    every word a keyword. `_silence_` is cut from `_background_noise_/` if there is such a folder. Only the splits
-    in `needed` must have clips: a folder of test clips alone can be judged.
+    every word a keyword. `_silence_` is cut from `_background_noise_/` if there is such a folder; without `silence`
+    it is no label, and the noise is there all the same. Only the splits in `needed` must have clips: a folder of
+    test clips alone can be judged. If testing is needed and `_official_test_12_/` has a folder for each label and
+    no other, its clips are the test clips.
     Raises KwsError for a missing or empty folder, a missing word, fewer than two classes or three speakers,
     or a data set in which no clip of a word can be decoded. A few bad clips among many are named and skipped.
     """
@@ -148,13 +161,20 @@ def load_dataset(
     noise = _read_noise(root, config)
     if set(found) - set(keywords):
         labels.insert(0, UNKNOWN_LABEL)
-    if noise:
+    if noise and silence:
         labels.insert(0, SILENCE_LABEL)
     if len(labels) < 2:
         raise KwsError(f"{root}: gives only one class, {labels[0]!r}; add another word or {NOISE_FOLDER}/.")
     splits = _make_splits(root, names, failures, keywords, labels, needed)
     return Dataset(
-        root=root, labels=labels, names=names, pcm=pcm, splits=splits, noise=noise, clip_samples=config.clip_samples
+        root=root,
+        labels=labels,
+        names=names,
+        pcm=pcm,
+        splits=splits,
+        noise=noise,
+        clip_samples=config.clip_samples,
+        official_test=_official_test(root, labels, config) if "testing" in needed else None,
     )
 
 
@@ -167,7 +187,7 @@ def load_dataset_for(
     labels: Sequence[str], root: Path, config: FeatureConfig, needed: Collection[str] = SPLITS
 ) -> Dataset:
     """Read `root` for a model that knows `labels`; raises KwsError if the data gives other labels."""
-    dataset = load_dataset(root, keywords_of(labels), config, needed)
+    dataset = load_dataset(root, keywords_of(labels), config, needed, silence=SILENCE_LABEL in labels)
     if dataset.labels != list(labels):
         raise KwsError(
             f"{root}: gives the labels {', '.join(dataset.labels)}, but the model was trained for "
@@ -193,6 +213,21 @@ def _find_words(root: Path) -> dict[str, list[str]]:
     if not found:
         raise KwsError(f"{root}: holds no word folders with WAV or FLAC files; give a folder with one folder a word.")
     return found
+
+
+def _official_test(root: Path, labels: list[str], config: FeatureConfig) -> EvaluationClips | None:
+    """The clips of `root`/_official_test_12_/<label>/ in the order of the labels; None if its labels are others."""
+    folder = root / OFFICIAL_TEST_FOLDER
+    if not folder.is_dir() or {entry.name for entry in folder.iterdir() if entry.is_dir()} != set(labels):
+        return None
+    clips = {label: sorted(clip.name for clip in (folder / label).iterdir() if _is_audio(clip)) for label in labels}
+    names = [f"{label}/{name}" for label in labels for name in clips[label]]
+    pcm, failures = load_clips(folder, names, config)
+    if failures or not names:
+        reason = next(iter(failures.values()), f"{folder}: holds no clips; remove it.")
+        raise KwsError(f"The official test clips are not whole: {reason}")
+    targets = np.repeat(np.arange(len(labels)), [len(clips[label]) for label in labels])
+    return EvaluationClips(pcm=pcm, targets=targets, names=[f"{OFFICIAL_TEST_FOLDER}/{name}" for name in names])
 
 
 def _is_audio(path: Path) -> bool:

@@ -37,9 +37,9 @@ def split_names(root: Path, names: Iterable[str], needed: Collection[str] = SPLI
     names = list(names)
     listed: dict[str, str] = {}
     for split, file in LIST_FILES.items():
-        listed |= dict.fromkeys(_read_list(root / file), split)
+        listed |= dict.fromkeys(read_list(root / file), split)
     if listed:
-        assigned = {name: listed.get(_without_suffix(name), "training") for name in names}
+        assigned = {name: listed.get(without_suffix(name), "training") for name in names}
         unlisted = [split for split in LIST_FILES if split in needed and not (root / LIST_FILES[split]).is_file()]
         if unlisted:
             rest = [name for name in names if assigned[name] == "training"]
@@ -69,17 +69,22 @@ def _split_by_speaker(root: Path, names: list[str], splits: tuple[str, ...]) -> 
     return {name: split_of.get(speaker_of(name), "training") for name in names}
 
 
-def _read_list(path: Path) -> list[str]:
+def read_list(path: Path) -> list[str]:
+    """The clips (without suffix) that the list `path` names; none if there is no such file.
+
+    Raises KwsError if it cannot be read.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
         raise KwsError(f"{path}: cannot be read as a list of clips; mend or remove it.") from error
-    return [_without_suffix(line.strip()) for line in lines if line.strip()]
+    return [without_suffix(line.strip()) for line in lines if line.strip()]
 
 
-def _without_suffix(name: str) -> str:
+def without_suffix(name: str) -> str:
+    """`<word>/<file>` as lists are compared: without regard to the file's format."""
     return str(PurePosixPath(name).with_suffix("")) if PurePosixPath(name).name else name
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 import wave
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,10 +10,13 @@ import numpy as np
 import soxr
 
 from kws import espeak
-from kws.artifact import atomic_folder
+from kws.artifact import atomic_folder, check_new_folder
 from kws.audio import Samples, fit_clip, to_pcm16
+from kws.config import NOISE_FOLDER
 from kws.errors import KwsError
-from kws.voices import Voice, draw_voices, seeded, speak, utterance_of
+from kws.seeds import seeded
+from kws.voices import Voice, draw_voices, speak, utterance_of
+from kws.words import check_words
 
 SAMPLE_RATE_HZ = 16_000
 CLIP_SAMPLES = 16_000
@@ -22,9 +24,6 @@ COMMAND_WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop"
 OTHER_WORDS = ("bed", "bird", "cat", "dog", "happy", "house", "marvin", "tree", "wow", "zero")
 DEFAULT_WORDS: tuple[str, ...] = COMMAND_WORDS + OTHER_WORDS
 DEFAULT_SPEAKERS = 128
-MAX_WORD_BYTES = 60
-# Not allowed in a folder name on Windows; the slash nowhere.
-FORBIDDEN_CHARACTERS = frozenset('/\\<>:"|?*')
 
 SPEECH_DBFS = (-30.0, -12.0)
 NOISE_FLOOR_DBFS = (-70.0, -48.0)
@@ -33,7 +32,6 @@ TRIM_BELOW_LOUDEST_DB = 35.0
 TRIM_FRAME_SAMPLES = 160
 MIN_SPOKEN_SAMPLES = 800
 
-NOISE_FOLDER = "_background_noise_"
 NOISE_SAMPLES = 60 * SAMPLE_RATE_HZ
 NOISE_DBFS = {"hum": -26.0, "white_noise": -22.0, "pink_noise": -20.0, "babble": -22.0}
 BABBLE_TALKERS = 8
@@ -73,42 +71,11 @@ def synthesize(
     if speakers < 1:
         raise KwsError(f"{speakers} speakers cannot speak; ask for at least 1.")
     try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise KwsError(f"{out}: exists already; choose a new or empty folder, so that data sets do not mix.")
+        check_new_folder(out)
         with atomic_folder(out) as folder:
             return _write(folder, words, draw_voices(speakers, seed), seed, progress)
     except OSError as error:
         raise KwsError(f"{out}: cannot be written ({error.strerror}); choose another output folder.") from error
-
-
-def check_words(words: Sequence[str]) -> None:
-    """Raise KwsError for no word at all, a word that is no safe folder name, or one that is there twice."""
-    if not words:
-        raise KwsError("There is no word to speak; name at least one.")
-    seen: set[str] = set()
-    for word in words:
-        if problem := _word_problem(word):
-            raise KwsError(f"The word {word!r} {problem}; choose another word.")
-        key = unicodedata.normalize("NFC", word).casefold()
-        if key in seen:
-            raise KwsError(f"The word {word!r} is there twice; name each word once.")
-        seen.add(key)
-
-
-def _word_problem(word: str) -> str | None:
-    if not word.strip():
-        return "is empty"
-    if any(unicodedata.category(character)[0] == "C" for character in word):
-        return "holds a control character"
-    if word != word.strip():
-        return "begins or ends with a space"
-    if FORBIDDEN_CHARACTERS & set(word):
-        return "holds a character that no folder name may hold"
-    if word.startswith(("_", ".")) or word.endswith("."):
-        return "begins with an underscore or begins or ends with a dot"
-    if len(word.encode()) > MAX_WORD_BYTES:
-        return f"is longer than {MAX_WORD_BYTES} bytes"
-    return None
 
 
 def _write(folder: Path, words: Sequence[str], voices: Sequence[Voice], seed: int, progress: Progress | None) -> int:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from kws import espeak
 from kws.audio import Samples, to_float
 from kws.errors import KwsError
+from kws.seeds import seeded
 
 # A single worker speaks a few hundred utterances in about a second.
 WORKER_TIMEOUT_S = 120
@@ -62,12 +63,6 @@ class Voice:
     def speaker(self) -> str:
         """8 hexadecimal digits that stand for these parameters."""
         return hashlib.sha256(json.dumps(dataclasses.asdict(self)).encode()).hexdigest()[:8]
-
-
-def seeded(*parts: str | int) -> np.random.Generator:
-    """A generator that depends on `parts` alone."""
-    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
 
 
 def draw_voices(count: int, seed: int) -> list[Voice]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,18 @@ def write_tones(root: Path, words: list[str], speakers: int = 12, noise: bool = 
 @pytest.fixture
 def tones(tmp_path: Path) -> Path:
     return write_tones(tmp_path / "data", ["left", "right", "other"])
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = shutil.which("mount") and os.geteuid() == 0
+    if not mounted or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk]).returncode != 0:
+        pytest.skip("needs root that may mount a tmpfs, to have a disk that is easily filled")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
 
 
 def run_kws(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:

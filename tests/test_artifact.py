@@ -41,6 +41,15 @@ def test_a_folder_appears_whole_or_stays_as_it_was(tmp_path: Path) -> None:
     assert (target / "of the user").read_text() == "keep"
 
 
+def test_an_empty_folder_is_replaced_at_once_with_empty_folders_and_all(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with atomic_folder(tmp_path / "data") as temporary:
+        (temporary / "word").mkdir()
+        made = temporary.stat().st_ino
+    assert (tmp_path / "data").stat().st_ino == made
+    assert entries(tmp_path) == ["data", "data/word"]
+
+
 def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(KwsError, match="taken"):

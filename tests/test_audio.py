@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +72,10 @@ def test_pcm16_survives_the_round_trip_and_clips_what_is_too_loud() -> None:
     pcm = np.arange(-32768, 32768).astype(np.int16)
     np.testing.assert_array_equal(to_pcm16(to_float(pcm)), pcm)
     assert to_pcm16(np.array([2.0, -2.0], np.float32)).tolist() == [32767, -32768]
+
+
+def test_a_file_name_that_is_no_utf8_is_read_all_the_same(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "plain.wav", np.full(1600, 0.25), 16_000)
+    strange = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    (tmp_path / "plain.wav").rename(strange)
+    np.testing.assert_allclose(read_audio(strange, 16_000), 0.25, atol=1e-4)

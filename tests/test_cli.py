@@ -17,7 +17,7 @@ from kws.checkpoint import Checkpoint, save_checkpoint
 from kws.config import FeatureConfig, ModelConfig, TrainConfig
 from kws.model import BCResNet
 
-COMMANDS = ("synth", "train", "quantize", "headers", "benchmark", "inspect")
+COMMANDS = ("fetch", "synth", "prepare", "train", "quantize", "headers", "benchmark", "inspect")
 
 
 def assert_one_sentence(message: str, *parts: str) -> None:
@@ -47,6 +47,9 @@ def test_help_explains_every_option(command: str, capsys: pytest.CaptureFixture[
     [
         [],
         ["dance"],
+        ["fetch", "speech-commands-v2"],
+        ["fetch", "everything", "--out", "DATA"],
+        ["prepare", "SRC"],
         ["train", "DATA"],
         ["train", "DATA", "--out", "RUN", "--epochs", "0"],
         ["train", "DATA", "--out", "RUN", "--epochs", "many"],
@@ -85,7 +88,12 @@ def test_each_command_names_the_file_it_cannot_use(tmp_path: Path, capsys: pytes
     data = write_tones(tmp_path / "data", ["left", "right"], speakers=4)
     out = tmp_path / "out"
     for arguments in (
+        ["fetch", "speech-commands-v2", "--out", garbage],
+        ["fetch", "speech-commands-v2", "--out", out, "--archive", garbage],
         ["synth", garbage],
+        ["prepare", garbage, "--out", out],
+        ["prepare", data, "--out", garbage],
+        ["prepare", data, "--out", out, "--noise", garbage, "--workers", "1"],
         ["train", garbage, "--out", out],
         ["train", data, "--out", garbage],
         ["quantize", garbage, "--data", data, "--out", out],

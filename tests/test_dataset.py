@@ -9,7 +9,7 @@ from conftest import tone, write_tones
 
 from kws import clip_cache
 from kws.config import FeatureConfig
-from kws.dataset import load_dataset, load_dataset_for
+from kws.dataset import Split, load_dataset, load_dataset_for
 from kws.errors import KwsError
 from kws.splits import speaker_of
 
@@ -222,3 +222,23 @@ def test_the_fingerprint_changes_with_a_clip_and_with_the_words(tmp_path: Path) 
     clip = sorted((root / "left").iterdir())[0]
     soundfile.write(clip, np.full(16_000, 0.1), 16_000, subtype="PCM_16")
     assert load_dataset(root, None, CONFIG).fingerprint() != first
+
+
+def test_silence_can_be_left_out_and_the_noise_stays(tones: Path) -> None:
+    dataset = load_dataset(tones, None, CONFIG, silence=False)
+    assert dataset.labels == ["left", "other", "right"]
+    assert len(dataset.noise_of("training")) == 1
+    clips = dataset.evaluation_clips("testing")
+    assert len(clips.names) == len(dataset.splits["testing"].rows)
+    assert load_dataset_for(dataset.labels, tones, CONFIG).labels == dataset.labels
+
+
+@pytest.mark.parametrize(
+    ("clips", "in_all"),
+    # Clips of the ten keywords by the lists of Speech Commands v0.01 and v0.02, and the size of the 12-class task with
+    # unknown and silence: sec. 4.1 of arXiv:2106.04140, but for training on v0.01, where the paper says 22,236.
+    [(2577, 3093), (2567, 3081), (18_538, 22_246), (3703, 4445), (4074, 4890), (30_769, 36_923)],
+)
+def test_unknown_and_silence_are_as_many_as_in_the_paper(clips: int, in_all: int) -> None:
+    split = Split(rows=np.arange(clips), targets=np.arange(clips) % 10 + 2, unknown_rows=np.arange(0))
+    assert clips + 2 * split.clips_per_keyword == in_all

@@ -24,6 +24,12 @@ def add_parser(commands: Commands) -> None:
         "--words", type=words, metavar="A,B", help="keywords; other words become _unknown_ (default: every word)"
     )
     parser.add_argument(
+        "--no-silence",
+        dest="silence",
+        action="store_false",
+        help="no class for silence; background noise is mixed in all the same (default: one, if there is noise)",
+    )
+    parser.add_argument(
         "--model",
         choices=list(MODEL_TAUS),
         default="bcresnet-1",
@@ -124,6 +130,7 @@ def _run(options: argparse.Namespace) -> Path | None:
         features=features_with_hop(options.hop_ms),
         teacher=options.teacher,
         resume=options.resume,
+        silence=options.silence,
     )
     return written if is_first_process() else None
 

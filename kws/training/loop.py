@@ -47,11 +47,13 @@ def train(
     features: FeatureConfig | None = None,
     teacher: Path | None = None,
     resume: bool = False,
+    silence: bool = True,
 ) -> Path:
     """Train on `data`, keep the epoch with the best validation figure, judge it once on the test split.
 
     `changes` are fields of TrainConfig that differ from the recipe's (see `recipe_for`).
     Writes `out`/checkpoint.pt (whenever validation improves) and `out`/metrics.json and returns the former.
+    Without `silence` there is no class for it; background noise is mixed in all the same.
     `resume` goes on where a run with the same arguments was stopped, to the same weights.
     Raises KwsError for unusable data, an unavailable device, an unwritable folder, a state of another run, or a loss
     that diverges.
@@ -63,7 +65,7 @@ def train(
         raise KwsError(f"--precision bfloat16 is for GPUs, and training runs on {device}; leave it out.")
     torch.set_flush_denormal(True)
     with joined_processes(device) as processes:
-        dataset = processes.in_turn(lambda: load_dataset(data, words, features))
+        dataset = processes.in_turn(lambda: load_dataset(data, words, features, silence=silence))
         model = ModelConfig(
             name=model_name, classes=len(dataset.labels), activation=activation, mel_bands=features.mel_bands
         )
