@@ -80,6 +80,9 @@ class ModelConfig:
         return round(8 * MODEL_TAUS[self.name])
 
 
+BEST_BY = ("accuracy", "f1", "recall", "precision")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """The training recipe. Noise amplitude and shift are the paper's (sec. 4.1)."""
