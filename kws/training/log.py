@@ -10,6 +10,7 @@ Numbers are written so that they read back exactly. The same as JSON is in `metr
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Mapping
@@ -62,6 +63,9 @@ class TrainingLog:
             self._stream.write("".join(_line(row) for row in added))
             self._stream.flush()
         except OSError as error:
+            # Closing tries to write once more what stayed in the buffer.
+            with contextlib.suppress(OSError):
+                self._stream.close()
             error.filename = str(self.path)
             raise
         self.history.append(dict(figures))
@@ -78,20 +82,20 @@ class TrainingLog:
         self.close()
 
 
-def _rows(history: list[Figures]) -> list[list[str | float | int]]:
-    header: list[str | float | int] = [*history[0]] if history else []
-    return [header, *([*figures.values()] for figures in history)] if history else []
+def _rows(history: list[Figures]) -> list[list[str]]:
+    """The header and a row for each."""
+    if not history:
+        return []
+    return [list(history[0]), *([_text(value) for value in figures.values()] for figures in history)]
 
 
-def _line(values: list[str | float | int]) -> str:
+def _line(texts: list[str]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow([_text(value) for value in values])
+    csv.writer(buffer, lineterminator="\n").writerow(texts)
     return buffer.getvalue()
 
 
-def _text(value: str | float | int) -> str:
-    if isinstance(value, str):
-        return value
+def _text(value: float | int) -> str:
     return str(int(value)) if isinstance(value, int) else repr(float(value))
 
 
