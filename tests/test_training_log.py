@@ -58,7 +58,7 @@ def test_a_killed_run_leaves_every_epoch_that_it_ended(tmp_path: Path) -> None:
     )
     killed = subprocess.run([sys.executable, "-c", program, str(tmp_path / "training.csv")], env=os.environ)
     assert killed.returncode == -signal.SIGKILL
-    assert (tmp_path / "training.csv").read_text() == "epoch,loss\n1,0.25\n2,0.25\n"
+    assert (tmp_path / "training.csv").read_bytes() == b"epoch,loss\n1,0.25\n2,0.25\n"
 
 
 def test_resuming_cuts_off_what_came_after_and_goes_on(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_resuming_before_the_first_epoch_and_training_anew_both_start_empty(tmp_
     write_log(path, 2)
     TrainingLog(path).close()
     assert path.read_text() == ""
-    write_log(path, 2)
+    path.unlink()
     with TrainingLog.resume(path, 0) as log:
         log.epoch(figures(1))
     assert path.read_text().startswith("epoch,loss,accuracy\n1,")
