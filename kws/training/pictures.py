@@ -16,6 +16,7 @@ from kws.metrics import Indices, per_class
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 CONFUSION_NAME = "confusion.png"
 CELL_INCHES = 0.34
@@ -31,23 +32,28 @@ def can_draw() -> bool:
 
 
 def draw_confusion(path: Path, matrix: Indices, labels: list[str], title: str) -> None:
-    """A PNG of `matrix` int64 (classes, classes): rows are what was said, columns what was heard.
-
-    Cells hold clips and are the darker the larger their share of the row; each row ends with its recall.
-    Raises KwsError if matplotlib is not installed.
-    """
+    """Write `confusion_figure` as a PNG. Raises KwsError if matplotlib is not installed."""
     if not can_draw():
         raise KwsError(f"{path}: drawing it needs matplotlib; run pip install 'kws[tracking]'.")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    figure = confusion_figure(matrix, labels, title)
+    with atomic_file(path) as temporary, warnings.catch_warnings():
+        # A label in a script that no font here has is drawn as boxes; its row still says how it fares.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(temporary, format="png", bbox_inches="tight")
+
+
+def confusion_figure(matrix: Indices, labels: list[str], title: str) -> Figure:
+    """Of `matrix` int64 (classes, classes): rows are what was said, columns what was heard.
+
+    Cells hold clips and are the darker the larger their share of the row; each row ends with its recall.
+    """
     from matplotlib.figure import Figure
 
     cell = min(CELL_INCHES, MAX_INCHES / len(labels))
     side = max(cell * len(labels), 1.0)
     figure = Figure(figsize=(side, side), dpi=DOTS_PER_INCH)
-    FigureCanvasAgg(figure)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    clips = matrix.sum(axis=1, keepdims=True)
-    share = matrix / np.maximum(clips, 1)
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0, aspect="equal")
     font_points = min(10.0, 0.5 * cell * POINTS_PER_INCH)
     _write_labels(axes, labels, font_points)
@@ -55,10 +61,7 @@ def draw_confusion(path: Path, matrix: Indices, labels: list[str], title: str) -
     if cell >= MIN_CELL_WITH_COUNT:
         _write_counts(axes, matrix, share, 0.8 * font_points)
     axes.set_title(visible(title), pad=12, parse_math=False)
-    with atomic_file(path) as temporary, warnings.catch_warnings():
-        # A label in a script that no font here has is drawn as boxes; its row still says how it fares.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(temporary, format="png", bbox_inches="tight")
+    return figure
 
 
 def visible(label: str) -> str:
