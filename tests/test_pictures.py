@@ -52,10 +52,10 @@ def test_cells_say_the_clips_and_rows_their_recall() -> None:
 
 
 def test_a_label_is_no_formula_and_no_second_line(tmp_path: Path) -> None:
-    labels = ["$x_1$ and $", "a\nb", "w" * 60]
-    axes = confusion_figure(MATRIX, labels, "$5").axes[0]
-    assert [text.get_text() for text in axes.get_yticklabels()] == ["$x_1$ and $", r"a\nb", "w" * 23 + "…"]
-    draw_confusion(tmp_path / "confusion.png", MATRIX, labels, "$5")
+    labels = [r"$\nosuch$", "a\nb", "w" * 60]
+    axes = confusion_figure(MATRIX, labels, r"$\nosuch$").axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == [r"$\nosuch$", r"a\nb", "w" * 23 + "…"]
+    draw_confusion(tmp_path / "confusion.png", MATRIX, labels, r"$\nosuch$")
     assert pixels_of(tmp_path / "confusion.png", 1.0) > 500
 
 

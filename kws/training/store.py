@@ -82,7 +82,7 @@ class StoreAddress:
     def reason(self, error: BaseException) -> str:
         """Why a call of mlflow failed, as half a sentence without credentials."""
         chain = _causes(error)
-        if any(isinstance(cause, socket.gaierror) or type(cause).__name__ == "NameResolutionError" for cause in chain):
+        if any(isinstance(cause, socket.gaierror) for cause in chain):
             return "no such host is known"
         if any(isinstance(cause, ConnectionRefusedError) for cause in chain):
             return "nothing listens there"
