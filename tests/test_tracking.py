@@ -270,19 +270,20 @@ def test_everything_of_a_run_is_in_the_local_store(local_store: str, tmp_path: P
 
 
 def test_a_second_run_joins_the_experiment(local_store: str) -> None:
-    experiments = set()
+    client = MlflowClient(local_store)
     for _ in range(2):
         tracker = tracker_of(local_store)
         tracker.start({}, {})
-        experiments.add(MlflowClient(local_store).get_run(tracker.run_id).info.experiment_id)
-    assert len(experiments) == 1
+        experiment = client.get_run(tracker.run_id).info.experiment_id
+        assert client.get_experiment(experiment).name == "kws"
 
 
-def test_more_parameters_and_epochs_than_mlflow_takes_at_once_are_all_logged(local_store: str) -> None:
-    tracker = tracker_of(local_store)
+@pytest.mark.slow
+def test_more_parameters_and_epochs_than_a_server_takes_at_once_are_all_logged(server: MlflowServer) -> None:
+    tracker = tracker_of(server.uri)
     epochs = [{"epoch": epoch, "a": 0.5, "b": 0.5} for epoch in range(1, 701)]
     tracker.start({"p": {str(index): index for index in range(230)}}, {}, history=epochs)
-    client = MlflowClient(local_store)
+    client = MlflowClient(server.uri)
     assert len(client.get_run(tracker.run_id).data.params) == 230
     assert [step for step, _ in history(client, tracker.run_id, "b")] == list(range(1, 701))
 

@@ -28,7 +28,7 @@ from kws.training.store import DEFAULT_URI, INSTALL, StoreAddress, import_mlflow
 EXPERIMENT = "kws"
 LABELS_NAME = "labels.txt"
 # The least that mlflow's stores, old ones included, accept.
-PARAMETERS_AT_ONCE, METRICS_AT_ONCE, PARAMETER_CHARACTERS = 100, 1000, 500
+PARAMETER_CHARACTERS = 500
 Values = Mapping[str, float | int]
 
 
@@ -202,8 +202,7 @@ class MlflowTracker:
 
     def _log_parameters(self, parameters: Mapping[str, str]) -> None:
         entries = [self._mlflow.entities.Param(name, value) for name, value in parameters.items()]
-        for at in range(0, len(entries), PARAMETERS_AT_ONCE):
-            self._client.log_batch(self._run_id, params=entries[at : at + PARAMETERS_AT_ONCE])
+        self._client.log_batch(self._run_id, params=entries)
 
     def _new_metrics(self, epoch: int, values: Values) -> list[Any]:
         """Those numbers that the store does not have yet, stamped with the present time."""
@@ -219,9 +218,8 @@ class MlflowTracker:
         self._waiting += self._new_metrics(epoch, values)
 
     def _send(self) -> None:
-        while self._waiting:
-            self._log(self._waiting[:METRICS_AT_ONCE])
-            del self._waiting[:METRICS_AT_ONCE]
+        self._log(self._waiting)
+        self._waiting = []
 
     def _log(self, metrics: list[Any]) -> None:
         if metrics:
