@@ -342,6 +342,18 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
     assert "\n" not in sentence
 
 
+def test_a_package_that_a_store_needs_and_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("psycopg", "psycopg2"):
+        monkeypatch.setitem(sys.modules, name, None)
+    sentence = refusal("postgresql+psycopg2://anna:hidden@127.0.0.1/runs")
+    assert sentence == (
+        "mlflow at postgresql+psycopg2://127.0.0.1/runs needs psycopg2, which is not installed; install it with pip."
+    )
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    sentence = refusal("sqlite:////dev/null/mlflow.db")
+    assert sentence.endswith("needs sqlalchemy, which is not installed; run pip install 'kws[tracking]'.")
+
+
 @pytest.mark.slow
 def test_the_default_store_is_what_mlflow_ui_shows_and_nothing_is_reported_to_anyone(tmp_path: Path) -> None:
     program = (

@@ -63,8 +63,9 @@ class StoreAddress:
 
     @contextlib.contextmanager
     def quickly(self) -> Iterator[None]:
-        """Within, mlflow has the credentials, waits TIMEOUT_S seconds for an answer and asks once."""
+        """Within, mlflow has address and credentials, waits TIMEOUT_S seconds for an answer and asks once."""
         wanted = self.environment | {
+            "MLFLOW_TRACKING_URI": self.uri,
             "MLFLOW_HTTP_REQUEST_TIMEOUT": str(TIMEOUT_S),
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         }

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -130,9 +131,10 @@ class MlflowTracker:
                 for figures in history:
                     self._queue(int(figures["epoch"]), figures)
                 self._send()
-                note(f"Tracking in mlflow at {self.address.shown}; to see it: {self._how_to_see()}")
+                page = self._page()
         except Exception as error:
             raise self._refusal(error, run_id) from error
+        note(f"Tracking in mlflow at {self.address.shown}; to see it: {page or self._how_to_see()}")
 
     def epoch(self, epoch: int, metrics: Values) -> None:
         self._queue(epoch, metrics)
@@ -235,23 +237,24 @@ class MlflowTracker:
         first, last = min(epochs), max(epochs)
         return (f"epoch {first}",) if first == last else (f"epochs {first} to {last}",)
 
+    def _page(self) -> str:
+        if not self.address.is_http:
+            return ""
+        experiment = self._client.get_run(self._run_id).info.experiment_id
+        return f"{self.address.shown}/#/experiments/{experiment}/runs/{self._run_id}"
+
     def _how_to_see(self) -> str:
-        if self.address.is_http:
-            experiment = self._client.get_run(self._run_id).info.experiment_id
-            return f"{self.address.shown}/#/experiments/{experiment}/runs/{self._run_id}"
-        shown_by_default = self._mlflow.get_tracking_uri()
-        if self.address.uri == DEFAULT_URI and shown_by_default in (
-            DEFAULT_URI,
-            f"sqlite:///{Path('mlflow.db').absolute()}",
-        ):
+        shown_by_default = (DEFAULT_URI, f"sqlite:///{Path('mlflow.db').absolute()}")
+        if self.address.uri == DEFAULT_URI and self._mlflow.get_tracking_uri() in shown_by_default:
             return "mlflow ui"
         return f"mlflow ui --backend-store-uri {self.address.shown}"
 
     def _refusal(self, error: Exception, run_id: str) -> KwsError:
         where, reason = self.address.shown, self.address.reason(error)
-        if isinstance(error, ImportError):
-            remedy = f"run {INSTALL}" if error.name in ("sqlalchemy", "alembic") else "install it"
-            return KwsError(f"mlflow at {where} needs a package that is not installed ({reason}); {remedy}.")
+        if not self.address.is_http and importlib.util.find_spec("sqlalchemy") is None:
+            return KwsError(f"mlflow at {where} needs sqlalchemy, which is not installed; run {INSTALL}.")
+        if isinstance(error, ModuleNotFoundError):
+            return KwsError(f"mlflow at {where} needs {error.name}, which is not installed; install it with pip.")
         if run_id and getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
             return KwsError(
                 f"mlflow at {where} has no run {run_id}, in which this training began; "
