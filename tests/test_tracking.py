@@ -232,9 +232,11 @@ def test_settings_for_a_call_of_mlflow_end_with_it(monkeypatch: pytest.MonkeyPat
         assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == str(store.TIMEOUT_S)
         assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
         assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "p"
+        assert os.environ["MLFLOW_TRACKING_URI"] == "http://host"
         raise RuntimeError
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
-    assert not os.environ.keys() & {"MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_TRACKING_PASSWORD"}
+    gone = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_URI"}
+    assert not os.environ.keys() & gone
 
 
 def test_nested_parameters_become_dotted_names() -> None:

@@ -65,6 +65,7 @@ class StoreAddress:
     def quickly(self) -> Iterator[None]:
         """Within, mlflow has address and credentials, waits TIMEOUT_S seconds for an answer and asks once."""
         wanted = self.environment | {
+            # Older mlflow sends files to this server, whatever address the client was given.
             "MLFLOW_TRACKING_URI": self.uri,
             "MLFLOW_HTTP_REQUEST_TIMEOUT": str(TIMEOUT_S),
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
