@@ -91,3 +91,21 @@ def built(trained_run: Path, spoken: Path, tmp_path_factory: pytest.TempPathFact
     out = tmp_path_factory.mktemp("built") / "build"
     run_kws("quantize", trained_run / "checkpoint.pt", "--data", spoken, "--out", out)
     return out
+
+
+@pytest.fixture
+def untracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder of its own, and no mlflow store named in the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many seconds a store may take to answer here."""
+    from kws.training import store
+
+    monkeypatch.setattr(store, "TIMEOUT_S", 2)
+    return store.TIMEOUT_S

@@ -1,4 +1,4 @@
-"""A real mlflow server on loopback for the tests, in a process group of its own."""
+"""What the tests of tracking share: a tracker, and a real mlflow server on loopback, in a process group of its own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,17 @@ import time
 import urllib.request
 from pathlib import Path
 
+from kws.training.tracking import MlflowTracker, open_tracker
+
 START_S = 180
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+PARAMETERS = {"train": {"epochs": 4, "seed": 0}, "model": {"name": "bcresnet-1"}, "words": ["نعم", "لا"]}
+
+
+def tracker_of(uri: str | None) -> MlflowTracker:
+    tracker = open_tracker(track=True, uri=uri, run_name="run")
+    assert isinstance(tracker, MlflowTracker)
+    return tracker
 
 
 def free_port() -> int:
