@@ -20,9 +20,9 @@ from kws.config import FeatureConfig, ModelConfig
 from kws.dataset import NOISE_FOLDER, Dataset, load_dataset
 from kws.model import BCResNet, parameter_count
 from kws.training.batches import BatchSource
-from kws.training.loop import Forward, train_step
 from kws.training.loss import Loss
 from kws.training.recipe import RECIPES
+from kws.training.run import Forward, train_step
 
 WORDS, SPEAKERS = 10, 40
 CPU = torch.device("cpu")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from kws.config import BEST_BY
 from kws.errors import KwsError
 
 Indices = npt.NDArray[np.int64]
@@ -21,12 +22,16 @@ def confusion_matrix(targets: Indices, predictions: Indices, classes: int) -> In
 
 @dataclass(frozen=True, kw_only=True)
 class ClassFigures:
-    """Of one class; precision and recall are None where nothing was predicted or no clip has it."""
+    """Of one class, each 0..1; None where there is nothing to divide by.
+
+    Precision is None for a class that was never predicted, recall and F1 for one without clips.
+    """
 
     label: str
     clips: int
     precision: float | None
     recall: float | None
+    f1: float | None
 
 
 def per_class(matrix: Indices, labels: list[str]) -> list[ClassFigures]:
@@ -37,9 +42,59 @@ def per_class(matrix: Indices, labels: list[str]) -> list[ClassFigures]:
             clips=int(clips[i]),
             precision=float(hits[i] / predicted[i]) if predicted[i] else None,
             recall=float(hits[i] / clips[i]) if clips[i] else None,
+            f1=float(2 * hits[i] / (clips[i] + predicted[i])) if clips[i] else None,
         )
         for i, label in enumerate(labels)
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Of one list of clips, all 0..1. `precision`, `recall` and `f1` are macro averages: each class counts the same.
+
+    The averages are those of scikit-learn with zero_division=0 (a class that was never predicted has precision 0
+    and F1 0), but over the classes that have clips only: one without clips says nothing about the network.
+    In the weighted ones a class counts as its clips do; weighted recall would be the accuracy.
+    """
+
+    clips: int
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+    weighted_precision: float
+    weighted_f1: float
+    per_class: list[ClassFigures]
+
+    def averages(self) -> dict[str, float]:
+        """All but the clips and the classes, by name, for logs."""
+        return {name: value for name, value in vars(self).items() if name not in ("clips", "per_class")}
+
+    def by(self, name: str) -> float:
+        """The figure that `name`, one of BEST_BY, says. Raises KwsError for any other name."""
+        if name not in BEST_BY:
+            raise KwsError(f"There is no figure {name!r} to choose by: take one of {', '.join(BEST_BY)}.")
+        return self.averages()[name]
+
+
+def summary(targets: Indices, predictions: Indices, labels: list[str]) -> Figures:
+    """All figures of `predictions` int64 (n,) against `targets` int64 (n,). Raises ValueError for no clips."""
+    share_right = accuracy(targets, predictions)
+    classes = per_class(confusion_matrix(targets, predictions, len(labels)), labels)
+    spoken = [one for one in classes if one.clips]
+    clips = [one.clips for one in spoken]
+    precisions = [one.precision or 0.0 for one in spoken]
+    f1s = [one.f1 or 0.0 for one in spoken]
+    return Figures(
+        clips=len(targets),
+        accuracy=share_right,
+        precision=float(np.mean(precisions)),
+        recall=float(np.mean([one.recall or 0.0 for one in spoken])),
+        f1=float(np.mean(f1s)),
+        weighted_precision=float(np.average(precisions, weights=clips)),
+        weighted_f1=float(np.average(f1s, weights=clips)),
+        per_class=classes,
+    )
 
 
 def accuracy(targets: Indices, predictions: Indices) -> float:

@@ -62,10 +62,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", disk], check=True)
 
 
-def run_kws(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+def run_kws(*arguments: str | Path, check: bool = True, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user does, in a process of its own."""
     result = subprocess.run(
-        [sys.executable, "-m", "kws.cli", *map(str, arguments)], capture_output=True, text=True, timeout=900
+        [sys.executable, "-m", "kws.cli", *map(str, arguments)], capture_output=True, text=True, timeout=900, cwd=cwd
     )
     if check and result.returncode != 0:
         raise AssertionError(f"kws {' '.join(map(str, arguments))}\n{result.stdout}\n{result.stderr}")
@@ -104,3 +104,21 @@ def built(trained_run: Path, spoken: Path, tmp_path_factory: pytest.TempPathFact
     out = tmp_path_factory.mktemp("built") / "build"
     run_kws("quantize", trained_run / "checkpoint.pt", "--data", spoken, "--out", out)
     return out
+
+
+@pytest.fixture
+def untracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder of its own, and no mlflow store named in the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many seconds a store may take to answer here."""
+    from kws.training import store
+
+    monkeypatch.setattr(store, "TIMEOUT_S", 2)
+    return store.TIMEOUT_S

@@ -19,8 +19,9 @@ from kws.checkpoint import load_checkpoint
 from kws.config import FeatureConfig, ModelConfig, TrainConfig
 from kws.dataset import load_dataset
 from kws.errors import KwsError
-from kws.training.loop import Run, train
+from kws.training.loop import train
 from kws.training.processes import Processes, choose_device
+from kws.training.run import Run
 from kws.training.state import STATE_NAME
 
 SHORT: dict[str, Any] = {"epochs": 2, "batch_clips": 16}
@@ -116,8 +117,7 @@ def test_a_full_disk_leaves_the_checkpoint_and_the_state_before_it(tones: Path, 
     process = start_training(tones, tmp_path / "run")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    assert {"checkpoint.pt", STATE_NAME} <= set(before)
+    before = {name: (tmp_path / "run" / name).read_bytes() for name in ("checkpoint.pt", STATE_NAME)}
     program = (
         "import resource, signal, sys\nfrom kws.cli import main\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -129,7 +129,7 @@ def test_a_full_disk_leaves_the_checkpoint_and_the_state_before_it(tones: Path, 
     assert result.returncode == 1, result.stderr
     assert "Traceback" not in result.stderr
     assert f"{tmp_path / 'run'}" in result.stderr.splitlines()[-1]
-    after = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.name in before}
+    after = {name: (tmp_path / "run" / name).read_bytes() for name in before}
     assert after == before
 
 
@@ -247,6 +247,50 @@ def test_two_processes_train_one_model_and_one_of_them_writes(tones: Path, tmp_p
     assert together["test"]["clips"] == single["test"]["clips"]
     assert together["history"][0]["loss"] == pytest.approx(single["history"][0]["loss"], rel=0.1)
     assert set(weights_of(tmp_path / "run" / "checkpoint.pt")) == set(weights_of(alone))
+
+
+@pytest.mark.slow
+def test_the_epoch_that_is_kept_is_the_best_by_the_figure_asked_for(tones: Path, tmp_path: Path) -> None:
+    kept = {}
+    for name in ("accuracy", "precision"):
+        run(tones, tmp_path / name, epochs=6, save_best=name, seed=2)
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+        figures = [epoch[f"validation_{name}"] for epoch in metrics["history"]]
+        assert figures[metrics["best_epoch"] - 1] == max(figures) == metrics["validation"][name]
+        kept[name] = figures
+    assert kept["accuracy"] != kept["precision"]
+
+
+@pytest.mark.slow
+def test_a_tracked_run_is_in_mlflow_with_each_epoch_and_its_files(tones: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mlflow", reason="needs mlflow: pip install 'kws[tracking]'")
+    from mlflow.tracking import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    options = ("--epochs", "3", "--batch-clips", "16", "--tracking-uri", uri)
+    run_kws("train", tones, "--out", tmp_path / "run", *options, cwd=tmp_path)
+    client = MlflowClient(uri)
+    (experiment,) = [found for found in client.search_experiments() if found.name == "kws"]
+    (tracked,) = client.search_runs([experiment.experiment_id])
+    assert tracked.info.status == "FINISHED"
+    assert tracked.data.params["train.batch_clips"] == "16"
+    assert tracked.data.params["model.name"] == "bcresnet-1"
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    losses = sorted(client.get_metric_history(tracked.info.run_id, "loss"), key=lambda metric: metric.step)
+    assert [metric.value for metric in losses] == [epoch["loss"] for epoch in metrics["history"]]
+    assert tracked.data.metrics["test_accuracy"] == metrics["test"]["accuracy"]
+    kept = {file.path for file in client.list_artifacts(tracked.info.run_id)}
+    assert {"checkpoint.pt", "metrics.json", "labels.txt", "training.csv"} <= kept
+
+
+def test_a_store_that_cannot_be_reached_stops_before_training_begins(tones: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mlflow", reason="needs mlflow: pip install 'kws[tracking]'")
+    arguments = ("train", tones, "--out", tmp_path / "run", "--tracking-uri", "http://127.0.0.1:9")
+    result = run_kws(*arguments, check=False)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert "http://127.0.0.1:9" in result.stderr.splitlines()[-1]
+    assert "epoch   1" not in result.stderr
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:

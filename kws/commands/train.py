@@ -58,6 +58,8 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on where the same command was stopped (default: begin anew)"
     )
+    parser.add_argument("--track", action="store_true", help="log to mlflow, in mlflow.db here (default: do not)")
+    parser.add_argument("--tracking-uri", metavar="URI", help="log to mlflow at URI, a server say (default: none)")
     _add_recipe(parser)
     _add_augmentation(parser)
 
@@ -130,6 +132,8 @@ def _run(options: argparse.Namespace) -> Path | None:
         features=features_with_hop(options.hop_ms),
         teacher=options.teacher,
         resume=options.resume,
+        track=options.track,
+        tracking_uri=options.tracking_uri,
         silence=options.silence,
     )
     return written if is_first_process() else None

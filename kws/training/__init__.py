@@ -7,5 +7,11 @@ average     the moving average of the weights
 processes   one process, or several under torchrun
 state       what a killed run needs to go on
 evaluate    a split that is only judged
-loop        all of it, epoch by epoch
+records     what is told of a run while it goes on:
+  log         the figures of each epoch, in a file
+  store       the address of an mlflow store, and what to say when it fails
+  tracking    the same figures and the run's files in mlflow
+  pictures    the confusion matrix as a picture
+run         all of it, epoch by epoch
+loop        what the command calls
 """

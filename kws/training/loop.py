@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
-from kws.artifact import make_folder, write_json
-from kws.checkpoint import Checkpoint, save_checkpoint
-from kws.config import FeatureConfig, ModelConfig, TrainConfig, to_dict
-from kws.dataset import Dataset, load_dataset
+from kws.artifact import make_folder
+from kws.config import FeatureConfig, ModelConfig
+from kws.dataset import load_dataset
 from kws.errors import KwsError
-from kws.metrics import accuracy, confusion_matrix, per_class
-from kws.model import BCResNet, count_macs, parameter_count
-from kws.progress import note, track
-from kws.training.average import WeightAverage
-from kws.training.batches import Batch, BatchSource
-from kws.training.evaluate import Held, logits_of, predict
-from kws.training.loss import Loss, class_weights
-from kws.training.processes import Processes, choose_device, joined_processes
-from kws.training.recipe import learning_rate, recipe_for
-from kws.training.state import TrainingState, load_state, remove_state, save_state
-from kws.training.teacher import load_teacher
-
-CHECKPOINT_NAME = "checkpoint.pt"
-METRICS_NAME = "metrics.json"
+from kws.training.processes import choose_device, joined_processes
+from kws.training.recipe import recipe_for
+from kws.training.run import Run
+from kws.training.tracking import open_tracker
 
 
 def train(
@@ -48,17 +33,22 @@ def train(
     teacher: Path | None = None,
     resume: bool = False,
     silence: bool = True,
+    track: bool = False,
+    tracking_uri: str | None = None,
 ) -> Path:
     """Train on `data`, keep the epoch with the best validation figure, judge it once on the test split.
 
     `changes` are fields of TrainConfig that differ from the recipe's (see `recipe_for`).
-    Writes `out`/checkpoint.pt (whenever validation improves) and `out`/metrics.json and returns the former.
+    Writes `out`/checkpoint.pt (whenever validation improves), `out`/training.csv and `out`/metrics.json; returns the
+    first.
     Without `silence` there is no class for it; background noise is mixed in all the same.
+    `track` and `tracking_uri` log to mlflow, too (see `open_tracker`).
     `resume` goes on where a run with the same arguments was stopped, to the same weights.
     Raises KwsError for unusable data, an unavailable device, an unwritable folder, a state of another run, or a loss
     that diverges.
     """
     make_folder(out)
+    tracker = open_tracker(track=track, uri=tracking_uri, run_name=out.name)
     features = features or FeatureConfig()
     device = choose_device(device_name)
     if (changes or {}).get("precision", "float32") != "float32" and device.type != "cuda":
@@ -72,241 +62,8 @@ def train(
         clips = len(dataset.splits["training"].rows)
         config = replace(recipe_for(recipe, model_name, clips, features), **(changes or {}))
         config = config if teacher else replace(config, teacher_weight=0.0)
-        run = Run(dataset, features, model, config, device, processes, out, teacher)
+        run = Run(dataset, features, model, config, device, processes, out, teacher, tracker)
         if resume:
             run.resume()
         run.fit()
         return run.finish()
-
-
-def train_step(
-    forward: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, batch: Batch, teacher: BCResNet | None = None
-) -> Tensor:
-    """One step of the optimizer on one batch; its mean loss, float32 ()."""
-    taught = None
-    if teacher is not None:
-        with torch.no_grad():
-            taught = logits_of(teacher, batch.inputs)
-    with torch.autocast(batch.inputs.device.type, dtype=torch.bfloat16, enabled=loss.config.precision == "bfloat16"):
-        logits = forward(batch.inputs)
-    value: Tensor = loss(logits.float(), batch.targets, taught) * batch.share
-    optimizer.zero_grad(set_to_none=True)
-    value.backward()  # type: ignore[no-untyped-call]  # PyTorch's own signature has no types.
-    optimizer.step()
-    return value.detach()
-
-
-class Forward(nn.Module):
-    """A network by the fastest way on its device, as a module that can be distributed."""
-
-    def __init__(self, network: BCResNet) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, features: Tensor) -> Tensor:
-        return logits_of(self.network, features)
-
-
-class Run:
-    """One training: `fit` it, then `finish` it; or `resume` it first."""
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        features: FeatureConfig,
-        model: ModelConfig,
-        config: TrainConfig,
-        device: torch.device,
-        processes: Processes,
-        out: Path,
-        teacher: Path | None,
-    ) -> None:
-        self.dataset, self.features, self.config, self.out = dataset, features, config, out
-        self.device, self.processes = device, processes
-        self.teacher = load_teacher(teacher, dataset.labels, features, device) if teacher else None
-        torch.manual_seed(config.seed)
-        self.network = BCResNet(model).to(device)
-        self.forward = processes.distribute(Forward(self.network), device)
-        self.average = WeightAverage(self.network, config.average_decay)
-        self.optimizer = torch.optim.SGD(
-            self.network.parameters(), lr=0.0, momentum=config.momentum, weight_decay=config.weight_decay
-        )
-        self.batches = BatchSource(dataset, features, config, device, processes)
-        self.loss = Loss(config, self._class_weights())
-        self.validation = Held.of(dataset, "validation", features, device)
-        self.history: list[dict[str, Any]] = []
-        self.best: dict[str, Tensor] = {}
-        self.best_epoch = 0
-
-    def resume(self) -> None:
-        state = load_state(self.out, self._identity())
-        self.network.load_state_dict(state.network)
-        self.average.load(state.average, state.average_steps)
-        self.optimizer.load_state_dict(state.optimizer)
-        self.history, self.best, self.best_epoch = state.history, state.best, state.best_epoch
-
-    def fit(self) -> None:
-        """All epochs that are left."""
-        self._say(self._beginning())
-        done = len(self.history)
-        try:
-            for epoch in track(range(done, self.config.epochs), "Training", self.config.epochs - done):
-                self.history.append(self._epoch(epoch))
-                self._keep()
-                if self.config.patience and self._epochs_without_better() >= self.config.patience:
-                    self._say(f"Stopped: no better for {self.config.patience} epochs.")
-                    break
-        except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt(self._interrupted()) from interrupt
-
-    def finish(self) -> Path:
-        """Judge the best epoch on the test split and write what it found."""
-        self.network.load_state_dict(self.best)
-        test = Held.of(self.dataset, "testing", self.features, self.device)
-        predictions = self._predict(self.network, test)
-        if self.processes.is_writer:
-            write_json(self.out / METRICS_NAME, self._metrics(test, predictions))
-            remove_state(self.out)
-        self.processes.wait()
-        return self.out / CHECKPOINT_NAME
-
-    def _epoch(self, epoch: int) -> dict[str, Any]:
-        started = time.monotonic()
-        torch.manual_seed(self._seed_of(epoch))
-        self.network.train()
-        losses = []
-        for step, batch in enumerate(self.batches.of_epoch(epoch)):
-            rate = learning_rate(epoch * self.batches.per_epoch + step, self.batches.per_epoch, self.config)
-            self.optimizer.param_groups[0]["lr"] = rate
-            losses.append(train_step(self.forward, self.optimizer, self.loss, batch, self.teacher))
-            self.average.follow()
-        mean_loss = float(self.processes.sum(torch.stack(losses).mean())) / self.processes.count
-        if not math.isfinite(mean_loss):
-            raise KwsError(self._diverged(epoch))
-        figures = accuracy(self.validation.targets, self._predict(self.average.network, self.validation))
-        self._say(f"epoch {epoch + 1:3d}  loss {mean_loss:.4f}  validation {figures:.2%}")
-        return {
-            "epoch": epoch + 1,
-            "loss": mean_loss,
-            "validation_accuracy": figures,
-            "clips": self.batches.clips_per_epoch,
-            "seconds": round(time.monotonic() - started, 3),
-        }
-
-    def _epochs_without_better(self) -> int:
-        figures = [epoch["validation_accuracy"] for epoch in self.history]
-        return len(figures) - 1 - figures.index(max(figures))
-
-    def _keep(self) -> None:
-        """The best weights so far, and the state to resume from."""
-        figures = [epoch["validation_accuracy"] for epoch in self.history]
-        if figures[-1] == max(figures):
-            self.best = {name: value.cpu().clone() for name, value in self.average.network.state_dict().items()}
-            self.best_epoch = len(self.history)
-        if not self.processes.is_writer:
-            return
-        if self.best_epoch == len(self.history):
-            save_checkpoint(self.out / CHECKPOINT_NAME, self._checkpoint())
-        state = TrainingState(
-            identity=self._identity(),
-            network=self.network.state_dict(),
-            average=self.average.network.state_dict(),
-            average_steps=self.average.steps,
-            optimizer=self.optimizer.state_dict(),
-            best=self.best,
-            best_epoch=self.best_epoch,
-            history=self.history,
-        )
-        save_state(self.out, state)
-
-    def _predict(self, network: BCResNet, held: Held) -> np.ndarray:
-        """All processes together, all with the weights of the first."""
-        self.processes.share(network)
-        own = slice(self.processes.rank, None, self.processes.count)
-        predictions = np.zeros_like(held.targets)
-        predictions[own] = predict(network, held.features[own])
-        return self.processes.sum(torch.from_numpy(predictions).to(self.device)).cpu().numpy()
-
-    def _class_weights(self) -> Tensor | None:
-        if self.config.class_balance != "weights":
-            return None
-        _, targets = self.batches.draw(np.random.default_rng(self.config.seed))
-        return class_weights(targets, len(self.dataset.labels)).to(self.device)
-
-    def _seed_of(self, epoch: int) -> int:
-        seeds = np.random.SeedSequence([self.config.seed, epoch, self.processes.rank])
-        return int(seeds.generate_state(1)[0])
-
-    def _checkpoint(self) -> Checkpoint:
-        return Checkpoint(
-            labels=self.dataset.labels,
-            features=self.features,
-            model=self.network.config,
-            train=self.config,
-            weights=self.best,
-        )
-
-    def _identity(self) -> dict[str, Any]:
-        """What must be the same for a run to be the same."""
-        return {
-            "model": self.network.config.name,
-            "labels": list(self.dataset.labels),
-            "data": self.dataset.fingerprint(),
-            "processes": self.processes.count,
-            **{f"{name}": value for name, value in to_dict(self.network.config).items()},
-            **to_dict(self.features),
-            **to_dict(self.config),
-        }
-
-    def _metrics(self, test: Held, predictions: np.ndarray) -> dict[str, Any]:
-        labels = self.dataset.labels
-        matrix = confusion_matrix(test.targets, predictions, len(labels))
-        return {
-            "test": {
-                "accuracy": accuracy(test.targets, predictions),
-                "clips": len(test.targets),
-                "per_class": {f.label: {"clips": f.clips, "recall": f.recall} for f in per_class(matrix, labels)},
-            },
-            "validation": {"accuracy": self.history[self.best_epoch - 1]["validation_accuracy"]},
-            "best_epoch": self.best_epoch,
-            "training": {
-                "clips_per_epoch": self.batches.clips_per_epoch,
-                "seconds": round(sum(epoch["seconds"] for epoch in self.history), 1),
-            },
-            "params": parameter_count(self.network),
-            "macs": count_macs(self.network.cpu(), self.features.frames, self.features.mel_bands),
-            "labels": labels,
-            "features": to_dict(self.features),
-            "model": to_dict(self.network.config),
-            "train": to_dict(self.config),
-            "history": self.history,
-        }
-
-    def _say(self, text: str) -> None:
-        if self.processes.is_writer:
-            note(text)
-
-    def _beginning(self) -> str:
-        splits = self.dataset.splits.items()
-        counts = ", ".join(f"{len(split.rows) + len(split.unknown_rows)} {name}" for name, split in splits)
-        where = f"{self.device}" + (f", {self.processes.count} processes" if self.processes.count > 1 else "")
-        from_epoch = f" from epoch {len(self.history) + 1} on" if self.history else ""
-        return (
-            f"Training {self.network.config.name} on {len(self.dataset.labels)} classes ({counts} clips), "
-            f"for {self.config.epochs} epochs{from_epoch} on {where}."
-        )
-
-    def _interrupted(self) -> str:
-        if not self.history:
-            return "Interrupted before the first epoch was done; nothing was written."
-        return (
-            f"Interrupted after epoch {len(self.history)} of {self.config.epochs}; the same command with --resume "
-            f"goes on from there, and {self.out / CHECKPOINT_NAME} has the best so far (epoch {self.best_epoch})."
-        )
-
-    def _diverged(self, epoch: int) -> str:
-        kept = f"{self.out / CHECKPOINT_NAME} keeps epoch {self.best_epoch}" if self.best_epoch else "nothing is kept"
-        return (
-            f"The loss is no longer finite in epoch {epoch + 1}; check the data, or lower --peak-learning-rate "
-            f"(it was {self.config.peak_learning_rate:g}); {kept}."
-        )

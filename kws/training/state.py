@@ -29,6 +29,7 @@ class TrainingState:
     best: dict[str, Tensor]
     best_epoch: int
     history: list[dict[str, Any]]
+    tracking_run: str
 
 
 def save_state(folder: Path, state: TrainingState) -> None:
