@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -135,6 +136,10 @@ def c_array(items: Iterable[str]) -> str:
 
 def c_float_array(values: npt.NDArray[np.float32]) -> str:
     return c_array(c_float(value) for value in values.ravel())
+
+
+def c_int_array(values: npt.NDArray[np.integer[Any]]) -> str:
+    return c_array(str(int(value)) for value in values.ravel())
 
 
 def c_byte_array(data: bytes) -> str:

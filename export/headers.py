@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 
 from export import cgen
 from export.arena import ARENA_MARGIN_BYTES, firmware_arena_bytes, measure_arena_bytes
+from export.feature_tables import feature_values, table_values
 from export.firmware_model import FirmwareModel, IntegerTensor, read_firmware_model
 from kws import __version__
 from kws.artifact import atomic_folder
-from kws.config import SILENCE_LABEL, UNKNOWN_LABEL, FeatureConfig
+from kws.config import SILENCE_LABEL, UNKNOWN_LABEL
 from kws.errors import KwsError
-from kws.features import FeatureTables
 
 GENERATED_FOLDER = "generated"
 TEMPLATE_SUFFIX = ".j2"
@@ -91,7 +90,7 @@ def render_generated(model: FirmwareModel, measured_arena_bytes: int) -> dict[st
     if model.features is None:
         names = [name for name in names if not name.startswith(_FEATURE_PREFIX)]
     else:
-        values |= _feature_values(model.features) | _table_values(model.features)
+        values |= feature_values(model.features, model.input.scale) | table_values(model.features)
     return {name.removesuffix(TEMPLATE_SUFFIX): environment.get_template(name).render(values) for name in names}
 
 
@@ -167,35 +166,3 @@ def _label_values(labels: list[str]) -> dict[str, Any]:
 
 def _index(labels: list[str], label: str) -> int:
     return labels.index(label) if label in labels else -1
-
-
-def _feature_values(config: FeatureConfig) -> dict[str, Any]:
-    return {
-        "sample_rate_hz": config.sample_rate_hz,
-        "window_samples": config.window_samples,
-        "hop_samples": config.hop_samples,
-        "fft_size": config.fft_size,
-        "fft_bins": config.fft_bins,
-        "mel_bands": config.mel_bands,
-        "frames": config.frames,
-        "log_offset": cgen.c_float(config.log_offset),
-    }
-
-
-def _table_values(config: FeatureConfig) -> dict[str, Any]:
-    tables = FeatureTables.of(config)
-    angle = 2 * np.pi * np.arange(config.fft_size // 2) / config.fft_size
-    spans = [np.flatnonzero(band) for band in tables.mel_weights.T]
-    first = [int(bins[0]) if bins.size else 0 for bins in spans]
-    count = [int(bins[-1] - bins[0]) + 1 if bins.size else 0 for bins in spans]
-    weights = [tables.mel_weights[a : a + n, band] for band, (a, n) in enumerate(zip(first, count, strict=True))]
-    return {
-        "window": cgen.c_float_array(tables.window),
-        "twiddles": len(angle),
-        "twiddle_cos": cgen.c_float_array(np.cos(angle).astype(np.float32)),
-        "twiddle_sin": cgen.c_float_array(np.sin(angle).astype(np.float32)),
-        "mel_first_bin": cgen.c_array(map(str, first)),
-        "mel_bin_count": cgen.c_array(map(str, count)),
-        "mel_weight_count": sum(count),
-        "mel_weights": cgen.c_float_array(np.concatenate(weights)),
-    }

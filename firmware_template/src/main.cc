@@ -6,6 +6,7 @@
 #include "frontend.h"
 #include "inference.h"
 #include "platform.h"
+#include "window.h"
 
 static_assert(static_cast<int>(kInputElements) == static_cast<int>(kMelBands) * static_cast<int>(kFrames),
               "the input is one window of features");
@@ -17,22 +18,22 @@ constexpr uint32_t kInferenceStrideMs = 100;
 constexpr uint32_t kInferenceStrideFrames = kInferenceStrideMs * kSampleRateHz / 1000 / kHopSamples;
 static_assert(kInferenceStrideFrames > 0, "the stride is at least one hop");
 
-KwsFrontend frontend;
+KwsFrontendState frontend;
+KwsFrontendScratch scratch;
+KwsWindow window;
+uint32_t frame_count = 0;
 
-bool InferenceIsDue() {
-  return frontend.frame_ready != 0 && frontend.frame_count >= kFrames &&
-         (frontend.frame_count - kFrames) % kInferenceStrideFrames == 0;
-}
+bool InferenceIsDue() { return frame_count >= kFrames && (frame_count - kFrames) % kInferenceStrideFrames == 0; }
 
 uint32_t StreamMs() {
-  const uint64_t samples = (uint64_t{frontend.frame_count} - 1) * kHopSamples + kWindowSamples;
+  const uint64_t samples = (uint64_t{frame_count} - 1) * kHopSamples + kWindowSamples;
   return static_cast<uint32_t>(samples * 1000 / kSampleRateHz);
 }
 
 KwsInferenceStatus Classify() {
   float posteriors[kLabelCount];
   const uint32_t start_us = platform_time_us();
-  kws_frontend_write_input(&frontend, kws_inference_input());
+  kws_window_write(&window, kws_inference_input());
   const KwsInferenceStatus status = kws_inference_run(posteriors);
   if (status == kKwsInferenceOk) {
     const PlatformEvent event = {StreamMs(), platform_time_us() - start_us, posteriors};
@@ -43,9 +44,12 @@ KwsInferenceStatus Classify() {
 
 KwsInferenceStatus Hear(const int16_t *samples, int32_t count) {
   for (int32_t taken = 0; taken < count;) {
+    KwsInteger frame[kMelBands];
     taken += kws_frontend_push(&frontend, samples + taken, count - taken);
-    if (InferenceIsDue()) {
-      const KwsInferenceStatus status = Classify();
+    if (kws_frontend_pop(&frontend, &scratch, frame)) {
+      kws_window_push(&window, frame);
+      frame_count += 1;
+      const KwsInferenceStatus status = InferenceIsDue() ? Classify() : kKwsInferenceOk;
       if (status != kKwsInferenceOk) {
         return status;
       }
@@ -61,6 +65,7 @@ int main(int argc, char **argv) {
     return 1;
   }
   kws_frontend_reset(&frontend);
+  kws_window_reset(&window);
   KwsInferenceStatus status = kws_inference_init();
   int32_t count = 1;
   while (status == kKwsInferenceOk && count > 0) {

@@ -31,6 +31,9 @@ uint32_t platform_time_us(void);
 /* Hands out the result of one inference. */
 void platform_emit(const PlatformEvent *event);
 
+/* Text for a person who watches. */
+void platform_write(const char *text);
+
 /* Tells what went wrong. */
 void platform_report_error(const char *message);
 

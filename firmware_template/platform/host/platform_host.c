@@ -15,10 +15,16 @@
 static FILE *audio;
 static const char *audio_name;
 /* Bytes of audio that are to come; raw audio ends where the stream does. */
-static uint64_t audio_bytes_left;
+static uint32_t audio_bytes_left;
 static int audio_is_raw;
 
 void platform_report_error(const char *message) { fprintf(stderr, "%s: %s\n", audio_name, message); }
+
+void platform_write(const char *text) { fputs(text, stdout); }
+
+static uint32_t read_file(void *source, unsigned char *bytes, uint32_t count) {
+  return (uint32_t)fread(bytes, 1, count, (FILE *)source);
+}
 
 int platform_open(int argc, char **argv) {
   if (argc != 2) {
@@ -27,9 +33,9 @@ int platform_open(int argc, char **argv) {
     return 1;
   }
   audio_name = argv[1];
-  audio_is_raw = strcmp(audio_name, "-") == 0;
-  if (audio_is_raw) {
+  if (strcmp(audio_name, "-") == 0) {
     audio = stdin;
+    audio_is_raw = 1;
     return 0;
   }
   audio = fopen(audio_name, "rb");
@@ -37,32 +43,27 @@ int platform_open(int argc, char **argv) {
     platform_report_error("cannot be opened");
     return 1;
   }
-  uint32_t data_bytes = 0;
-  const char *problem = wav_read_header(audio, kSampleRateHz, &data_bytes);
+  const char *problem = wav_read_header(read_file, audio, kSampleRateHz, &audio_bytes_left);
   if (problem != NULL) {
     platform_report_error(problem);
     return 1;
   }
-  audio_bytes_left = data_bytes - data_bytes % 2;
+  audio_bytes_left -= audio_bytes_left % 2;
   return 0;
 }
 
 int32_t platform_read_audio(int16_t *samples, int32_t count) {
-  int32_t done = 0;
-  for (; done < count && (audio_is_raw || audio_bytes_left > 0); ++done) {
-    unsigned char bytes[2];
-    const size_t got = fread(bytes, 1, 2, audio);
-    if (got == 0 && audio_is_raw && !ferror(audio)) {
-      break;
-    }
-    if (got != 2) {
-      platform_report_error("ends in the middle of its audio");
-      return -1;
-    }
-    const int32_t value = bytes[0] | (bytes[1] << 8);
-    samples[done] = (int16_t)(value < 0x8000 ? value : value - 0x10000);
-    audio_bytes_left -= audio_is_raw ? 0 : 2;
+  unsigned char *bytes = (unsigned char *)samples;
+  uint32_t wanted = 2 * (uint32_t)count;
+  wanted = audio_is_raw || wanted < audio_bytes_left ? wanted : audio_bytes_left;
+  const uint32_t got = read_file(audio, bytes, wanted);
+  if (got % 2 != 0 || ferror(audio) || (!audio_is_raw && got < wanted)) {
+    platform_report_error("ends in the middle of its audio");
+    return -1;
   }
+  audio_bytes_left -= audio_is_raw ? 0 : got;
+  const int32_t done = (int32_t)(got / 2);
+  wav_samples(bytes, samples, done);
   return done;
 }
 
