@@ -90,6 +90,23 @@ _ADD_METHODS = {
 }
 
 
+# Ops for which TFLM's kernels/*.h declare Register_..._INT8 or _INT16, and whose Add method takes a registration.
+_ONE_TYPE_KERNELS = {
+    "int8": frozenset(
+        (
+            *("ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MAXIMUM"),
+            *("MAX_POOL_2D", "MINIMUM", "MUL", "PAD", "SOFTMAX", "SVDF", "TRANSPOSE", "TRANSPOSE_CONV"),
+        )
+    ),
+    "int16": frozenset(
+        (
+            *("ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"),
+            *("MAX_POOL_2D", "SOFTMAX"),
+        )
+    ),
+}
+
+
 def c_float(value: float | np.float32) -> str:
     """The shortest decimal literal that a C compiler reads back as exactly float32(value), such as "1e-10f".
 
@@ -167,9 +184,10 @@ def label_identifiers(labels: Sequence[str], prefix: str = "kLabel") -> list[str
     return names
 
 
-def op_registrations(ops: Sequence[str], source: str) -> list[str]:
-    """Methods of TFLM's MicroMutableOpResolver for the distinct ops (schema names) of a model, sorted: AddConv2D.
+def op_registrations(ops: Sequence[str], source: str, integer: str = "int8") -> list[str]:
+    """Calls on TFLM's MicroMutableOpResolver for the distinct ops (schema names) of a model, sorted: AddLogistic().
 
+    Where TFLM has kernels for `integer` ("int8" or "int16") alone, these: AddConv2D(tflite::Register_CONV_2D_INT8()).
     Raises KwsError, naming `source` and the op, for an op that TFLM does not run.
     """
     for op in ops:
@@ -177,4 +195,8 @@ def op_registrations(ops: Sequence[str], source: str) -> list[str]:
             raise KwsError(
                 f"{source}: the op {op} is not one that the firmware can run; convert the model with kws quantize."
             )
-    return sorted({_ADD_METHODS[op] for op in ops})
+    return sorted(f"{_ADD_METHODS[op]}({_registration(op, integer)})" for op in set(ops))
+
+
+def _registration(op: str, integer: str) -> str:
+    return f"tflite::Register_{op}_{integer.upper()}()" if op in _ONE_TYPE_KERNELS[integer] else ""

@@ -50,7 +50,8 @@ def signed_q15(values: FloatArray) -> IntArray:
 
 def q15_rest(values: FloatArray) -> IntArray:
     """What `signed_q15` leaves out, times 2**30."""
-    return np.clip(np.rint(values * 2**30) - signed_q15(values) * 2**15, -32768, 32767).astype(np.int64)
+    rest = np.rint(values * 2**30).astype(np.int64) - signed_q15(values) * 2**15
+    return np.clip(rest, -32768, 32767)
 
 
 def log2_q16() -> IntArray:

@@ -41,7 +41,7 @@ class IntegerTensor:
 class FirmwareModel:
     """What the firmware needs to know of a model; shapes and scales are the .tflite's own.
 
-    `registrations` are the methods of TFLM's MicroMutableOpResolver for the ops of the model. `features` is None for a
+    `registrations` are the calls on TFLM's MicroMutableOpResolver for the ops of the model. `features` is None for a
     model that came from ONNX: how its input is made is not known here.
     """
 
@@ -64,11 +64,12 @@ def read_firmware_model(model: Path) -> FirmwareModel:
     manifest = read_manifest(model.parent, verify=[model.name])
     manifest_name = str(model.parent / MANIFEST_NAME)
     facts = parse_tflite(data, source=str(model))
+    model_input = _integer_tensor(facts.input, "input", str(model))
     found = FirmwareModel(
         name=model.name,
         data=data,
-        registrations=cgen.op_registrations(facts.ops, source=str(model)),
-        input=_integer_tensor(facts.input, "input", str(model)),
+        registrations=cgen.op_registrations(facts.ops, source=str(model), integer=model_input.dtype),
+        input=model_input,
         output=_integer_tensor(facts.output, "output", str(model)),
         labels=_labels(manifest.get("labels"), manifest_name),
         features=_features(manifest["features"], manifest_name) if "features" in manifest else None,

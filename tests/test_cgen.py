@@ -122,7 +122,16 @@ def test_array_lines_stay_short() -> None:
 
 def test_each_op_is_registered_once() -> None:
     ops = ["CONV_2D", "ADD", "CONV_2D", "DEPTHWISE_CONV_2D"]
-    assert cgen.op_registrations(ops, source="m") == ["AddAdd", "AddConv2D", "AddDepthwiseConv2D"]
+    assert cgen.op_registrations([*ops, "LOGISTIC"], source="m") == [
+        "AddAdd(tflite::Register_ADD_INT8())",
+        "AddConv2D(tflite::Register_CONV_2D_INT8())",
+        "AddDepthwiseConv2D(tflite::Register_DEPTHWISE_CONV_2D_INT8())",
+        "AddLogistic()",
+    ]
+    assert cgen.op_registrations(["MUL", "SOFTMAX"], source="m", integer="int16") == [
+        "AddMul()",
+        "AddSoftmax(tflite::Register_SOFTMAX_INT16())",
+    ]
 
 
 def test_an_op_that_tflm_lacks_is_named() -> None:

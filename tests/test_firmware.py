@@ -23,7 +23,7 @@ LABELS = ["_silence_", "_unknown_", 'a"b\\??/', "\u0628\u062d\u0631", "1\n2"]
 RATE_HZ = 16_000
 HOST_TOOL = (
     *("platform/common/features_main.c", "platform/common/wav.c", "platform/common/text.c"),
-    *("platform/host/platform_host.c", "generated/labels.cc"),
+    *("platform/common/print_event.c", "platform/host/platform_host.c", "generated/labels.cc"),
 )
 FRONTEND = (
     *("src/frontend.c", "src/features_float.c", "src/features_fixed.c", "src/fft_float.c"),

@@ -14,7 +14,7 @@ WARNINGS = [
     *("-Wshadow", "-Wmissing-declarations"),
 ]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
-TFLM_FLAGS = ["-DTF_LITE_STATIC_MEMORY", "-fno-rtti", "-fno-exceptions", "-fno-threadsafe-statics"]
+TFLM_FLAGS = ["-DTF_LITE_STATIC_MEMORY", "-DCMSIS_NN", "-fno-rtti", "-fno-exceptions", "-fno-threadsafe-statics"]
 TFLM_API_SUBSET = Path(__file__).parent / "tflm_api_subset"
 
 

@@ -1,5 +1,5 @@
 /* A computer with a file instead of a microphone: plays a WAV file, or raw samples from standard input, as fast
- * as they can be used, and prints one line an inference. */
+ * as they can be used, and prints one line an event. */
 
 #define _POSIX_C_SOURCE 199309L
 
@@ -8,7 +8,6 @@
 #include <time.h>
 
 #include "feature_params.h"
-#include "labels.h"
 #include "platform.h"
 #include "wav.h"
 
@@ -71,26 +70,4 @@ uint32_t platform_time_us(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   return (uint32_t)((uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u);
-}
-
-/* A label is whatever a folder was called: control characters must not reach the terminal. */
-static void print_label(const char *label) {
-  for (; *label != '\0'; ++label) {
-    const unsigned char byte = (unsigned char)*label;
-    putchar(byte < 0x20 || byte == 0x7F ? '?' : byte);
-  }
-}
-
-void platform_emit(const PlatformEvent *event) {
-  int32_t best = 0;
-  for (int32_t i = 1; i < kLabelCount; ++i) {
-    best = event->posteriors[i] > event->posteriors[best] ? i : best;
-  }
-  printf("%u ms", (unsigned)event->stream_ms);
-  for (int32_t i = 0; i < kLabelCount; ++i) {
-    printf("\t%.4f", (double)event->posteriors[i]);
-  }
-  printf("\t");
-  print_label(kLabels[best]);
-  printf("\t%u us\n", (unsigned)event->inference_us);
 }

@@ -3,23 +3,29 @@
 
 enum TfLiteStatus { kTfLiteOk = 0, kTfLiteError = 1 };
 
+#include "tensorflow/lite/schema/schema_generated.h"
+
+struct TFLMRegistration {};
+
 namespace tflite {
 
-class MicroOpResolver {};
+TFLMRegistration Register_FULLY_CONNECTED();
+TFLMRegistration Register_FULLY_CONNECTED_INT8();
+TFLMRegistration Register_FULLY_CONNECTED_INT16();
+
+class MicroOpResolver {
+ public:
+  virtual const TFLMRegistration *FindOp(BuiltinOperator op) const = 0;
+
+ protected:
+  ~MicroOpResolver() = default;
+};
 
 template <unsigned int tOpCount>
 class MicroMutableOpResolver : public MicroOpResolver {
  public:
-  TfLiteStatus AddAdd();
-  TfLiteStatus AddAveragePool2D();
-  TfLiteStatus AddConcatenation();
-  TfLiteStatus AddConv2D();
-  TfLiteStatus AddDepthwiseConv2D();
-  TfLiteStatus AddFullyConnected();
-  TfLiteStatus AddLogistic();
-  TfLiteStatus AddMul();
-  TfLiteStatus AddPad();
-  TfLiteStatus AddSlice();
+  const TFLMRegistration *FindOp(BuiltinOperator op) const override;
+  TfLiteStatus AddFullyConnected(const TFLMRegistration &registration = Register_FULLY_CONNECTED());
 };
 
 }  // namespace tflite
