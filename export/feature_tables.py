@@ -45,13 +45,14 @@ def unsigned_q16(values: FloatArray) -> IntArray:
 
 def signed_q15(values: FloatArray) -> IntArray:
     """Values in -1..1 as integers in -32768..32767; 1 becomes 32767."""
-    return np.minimum(np.rint(values * 32768), 32767).astype(np.int64)
+    steps: IntArray = np.minimum(np.rint(values * 32768), 32767).astype(np.int64)
+    return steps
 
 
 def q15_rest(values: FloatArray) -> IntArray:
     """What `signed_q15` leaves out, times 2**30."""
-    rest = np.rint(values * 2**30).astype(np.int64) - signed_q15(values) * 2**15
-    return np.clip(rest, -32768, 32767)
+    rest: IntArray = (np.rint(values * 2**30) - signed_q15(values) * 2**15).clip(-32768, 32767).astype(np.int64)
+    return rest
 
 
 def log2_q16() -> IntArray:

@@ -60,8 +60,7 @@ def _features(config: FeatureConfig, tensor: IntegerTensor) -> StepArray:
     noise = np.random.default_rng(0).uniform(-0.01, 0.01, config.clip_samples)
     log_mel = features_of_clips(to_pcm16((tone + noise).astype(np.float32))[np.newaxis], config)
     quantized = Affine(tensor.scale, tensor.zero_point, dtype=tensor.dtype).quantize(log_mel)
-    values: StepArray = np.ascontiguousarray(np.moveaxis(quantized, 1, -1))
-    return values
+    return np.ascontiguousarray(quantized.transpose(0, 2, 3, 1))
 
 
 def _noise(tensor: IntegerTensor) -> StepArray:
