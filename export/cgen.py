@@ -6,7 +6,7 @@ Everything that reaches a template passes through here, so a label or a file nam
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,15 +90,15 @@ _ADD_METHODS = {
 }
 
 
-# Ops for which TFLM's kernels/*.h declare Register_..._INT8 or _INT16, and whose Add method takes a registration.
+# Ops for which headers that micro_mutable_op_resolver.h includes declare Register_..._INT8 or _INT16.
 _ONE_TYPE_KERNELS = {
-    "int8": frozenset(
+    "INT8": frozenset(
         (
             *("ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MAXIMUM"),
-            *("MAX_POOL_2D", "MINIMUM", "MUL", "PAD", "SOFTMAX", "SVDF", "TRANSPOSE", "TRANSPOSE_CONV"),
+            *("MAX_POOL_2D", "MINIMUM", "MUL", "SOFTMAX", "SVDF", "TRANSPOSE_CONV"),
         )
     ),
-    "int16": frozenset(
+    "INT16": frozenset(
         (
             *("ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"),
             *("MAX_POOL_2D", "SOFTMAX"),
@@ -184,10 +184,11 @@ def label_identifiers(labels: Sequence[str], prefix: str = "kLabel") -> list[str
     return names
 
 
-def op_registrations(ops: Sequence[str], source: str, integer: str = "int8") -> list[str]:
-    """Calls on TFLM's MicroMutableOpResolver for the distinct ops (schema names) of a model, sorted: AddLogistic().
+def op_registrations(ops: Mapping[str, str | None], source: str) -> list[str]:
+    """Calls on TFLM's MicroMutableOpResolver for the ops of a model, sorted: AddLogistic().
 
-    Where TFLM has kernels for `integer` ("int8" or "int16") alone, these: AddConv2D(tflite::Register_CONV_2D_INT8()).
+    `ops` tells for each (schema name) the one type that all its nodes read and write ("INT8"), or None. Where TFLM has
+    kernels for that type alone, they are taken: AddConv2D(tflite::Register_CONV_2D_INT8()). They do not look at types.
     Raises KwsError, naming `source` and the op, for an op that TFLM does not run.
     """
     for op in ops:
@@ -195,8 +196,8 @@ def op_registrations(ops: Sequence[str], source: str, integer: str = "int8") -> 
             raise KwsError(
                 f"{source}: the op {op} is not one that the firmware can run; convert the model with kws quantize."
             )
-    return sorted(f"{_ADD_METHODS[op]}({_registration(op, integer)})" for op in set(ops))
+    return sorted(f"{_ADD_METHODS[op]}({_registration(op, dtype)})" for op, dtype in ops.items())
 
 
-def _registration(op: str, integer: str) -> str:
-    return f"tflite::Register_{op}_{integer.upper()}()" if op in _ONE_TYPE_KERNELS[integer] else ""
+def _registration(op: str, dtype: str | None) -> str:
+    return f"tflite::Register_{op}_{dtype}()" if op in _ONE_TYPE_KERNELS.get(dtype or "", ()) else ""

@@ -57,7 +57,9 @@ def q15_rest(values: FloatArray) -> IntArray:
 
 def log2_q16() -> IntArray:
     """65536 * log2(1 + i / 64), i in 0..64."""
-    return np.rint(65536 * np.log2(1 + np.arange(LOG_TABLE_ENTRIES) / (LOG_TABLE_ENTRIES - 1))).astype(np.int64)
+    values = np.log2(1 + np.arange(LOG_TABLE_ENTRIES) / (LOG_TABLE_ENTRIES - 1))
+    table: IntArray = np.rint(65536 * values).astype(np.int64)
+    return table
 
 
 def feature_values(config: FeatureConfig, input_scale: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from export import cgen
-from export.tflite_reader import TensorFacts, parse_tflite, read_tflite_bytes
+from export.tflite_reader import TensorFacts, TfliteFacts, parse_tflite, read_tflite_bytes
 from kws.artifact import MANIFEST_NAME, read_manifest
 from kws.config import FeatureConfig, from_dict
 from kws.errors import KwsError
@@ -64,12 +64,11 @@ def read_firmware_model(model: Path) -> FirmwareModel:
     manifest = read_manifest(model.parent, verify=[model.name])
     manifest_name = str(model.parent / MANIFEST_NAME)
     facts = parse_tflite(data, source=str(model))
-    model_input = _integer_tensor(facts.input, "input", str(model))
     found = FirmwareModel(
         name=model.name,
         data=data,
-        registrations=cgen.op_registrations(facts.ops, source=str(model), integer=model_input.dtype),
-        input=model_input,
+        registrations=cgen.op_registrations(_op_types(facts), source=str(model)),
+        input=_integer_tensor(facts.input, "input", str(model)),
         output=_integer_tensor(facts.output, "output", str(model)),
         labels=_labels(manifest.get("labels"), manifest_name),
         features=_features(manifest["features"], manifest_name) if "features" in manifest else None,
@@ -78,6 +77,15 @@ def read_firmware_model(model: Path) -> FirmwareModel:
     _check_tensor(found.output, manifest.get("output"), "output", model)
     _check_fit(found, model)
     return found
+
+
+def _op_types(facts: TfliteFacts) -> dict[str, str | None]:
+    """For each op the type that its nodes' first input and all outputs have, None if they differ."""
+    types: dict[str, set[str]] = {}
+    for op in facts.operators:
+        seen = types.setdefault(op.name, set())
+        seen.update(facts.tensors[index].dtype for index in (*op.inputs[:1], *op.outputs))
+    return {name: next(iter(seen)) if len(seen) == 1 else None for name, seen in types.items()}
 
 
 def _integer_tensor(tensor: TensorFacts, which: str, source: str) -> IntegerTensor:
