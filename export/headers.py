@@ -41,6 +41,7 @@ _WITHOUT_FRONT_END = (
     "CMakeLists.txt",
     "README.md",
     "cmake/tflm.cmake",
+    "cmake/tflm_checks.cmake",
     "src/inference.cc",
     "src/inference.h",
     "src/posteriors.c",

@@ -79,6 +79,7 @@ def test_a_model_without_features_gets_what_runs_it_and_no_front_end(tmp_path: P
         "CMakeLists.txt",
         "README.md",
         "cmake/tflm.cmake",
+        "cmake/tflm_checks.cmake",
         *("generated/golden.cc", "generated/golden.h"),
         *(f"generated/{name}" for name in ("labels.cc", "labels.h", "model_data.cc", "model_data.h", "model_params.h")),
         "generated/op_resolver.h",
