@@ -29,6 +29,7 @@ FRONTEND = (
     *("src/frontend.c", "src/features_float.c", "src/features_fixed.c", "src/fft_float.c"),
     "generated/feature_tables.cc",
 )
+BOARD_FOLDERS = {"cortex-m", "microbit", "mps2-an386", "mps3-an547"}
 FIXED_POINT = ("-DKWS_FIXED_POINT",)
 
 Samples = npt.NDArray[np.int16]
@@ -59,7 +60,7 @@ def fixed_tool(firmware: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def includes(firmware: Path) -> list[Path]:
-    return [firmware / "src", firmware / "generated", firmware / "platform/common"]
+    return [firmware / "src", firmware / "generated", firmware / "platform/common", firmware / "platform/cortex-m"]
 
 
 def build_features_tool(firmware: Path, out: Path, flags: tuple[str, ...] = ()) -> Path:
@@ -102,14 +103,18 @@ def largest_difference(tool: Path, samples: Samples) -> float:
     return float(np.abs(ours - theirs).max())
 
 
+@pytest.mark.parametrize("flags", [(), FIXED_POINT], ids=["float", "fixed point"])
 @pytest.mark.parametrize("toolchain", [HOST, ARM], ids=["host", "cortex-m4"])
-def test_everything_compiles_without_a_warning(firmware: Path, tmp_path: Path, toolchain: Toolchain) -> None:
+def test_everything_compiles_without_a_warning(
+    firmware: Path, tmp_path: Path, toolchain: Toolchain, flags: tuple[str, ...]
+) -> None:
     sources = [path for path in sorted(firmware.rglob("*.c*")) if path.suffix in (".c", ".cc")]
-    # A board has no files and no POSIX clock.
-    sources = [path for path in sources if toolchain is HOST or "host" not in path.parts]
-    assert len(sources) >= 6
+    # A board has no files and no POSIX clock, a computer no linker script.
+    other = BOARD_FOLDERS if toolchain is HOST else {"host"}
+    sources = [path for path in sources if not other & set(path.parts)]
+    assert len(sources) >= 20
     for source in sources:
-        compile_object(toolchain, source, includes(firmware), tmp_path)
+        compile_object(toolchain, source, includes(firmware), tmp_path, flags)
 
 
 @pytest.mark.parametrize("suffix", [".c", ".cc"])
@@ -237,6 +242,21 @@ def test_extreme_samples_give_defined_features(firmware: Path, tmp_path: Path, f
         wanted = python_features(samples, tiny_tflite.FEATURES)[1]
         # Full scale and no noise: the window's 16 bits show in bands 90 dB below the loudest.
         assert np.abs(frames - wanted).max() <= (2 if flags else 1), name
+
+
+def loud_tones() -> Samples:
+    """Square waves of every eighth bin and between two bins, as loud as can be, in four phases each."""
+    turns = np.outer(np.arange(2, 514, 8) / 1024, np.arange(480))[:, np.newaxis] + np.arange(4)[:, np.newaxis] / 8
+    return np.where(np.sin(2 * np.pi * turns) >= 0, 32767, -32768).astype(np.int16).ravel()
+
+
+def test_no_loud_tone_overflows_the_fixed_point_front_end(firmware: Path, tmp_path: Path) -> None:
+    run_program(frames_program(firmware, tmp_path / "good", FIXED_POINT), stdin=loud_tones().tobytes())
+    wrong = Path(shutil.copytree(firmware, tmp_path / "wrong"))
+    source = wrong / "src/features_fixed.c"
+    source.write_text(source.read_text().replace("v[i] >>= 2;", "v[i] >>= 1;"))
+    with pytest.raises(AssertionError, match="signed integer overflow"):
+        run_program(frames_program(wrong, tmp_path / "bad", FIXED_POINT), stdin=loud_tones().tobytes())
 
 
 def test_state_and_scratch_fit_six_kilobytes(firmware: Path, tmp_path: Path) -> None:

@@ -10,7 +10,10 @@
 static void write_label(const char *label) {
   for (; *label != '\0'; ++label) {
     const unsigned char byte = (unsigned char)*label;
-    const char text[2] = {byte < 0x20 || byte == 0x7F ? '?' : *label, '\0'};
+    char text[2] = "?";
+    if (byte >= 0x20 && byte != 0x7F) {
+      text[0] = *label;
+    }
     platform_write(text);
   }
 }

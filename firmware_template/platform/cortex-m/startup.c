@@ -17,15 +17,21 @@ static void fault_handler(void);
 
 typedef void (*Vector)(void);
 
-enum { kVectors = 16, kReservedWords = 16 };
+enum { kExceptions = 15, kReservedWords = 16 };
 
 static const uint32_t kUnusedStack = 0xA5A5A5A5u;
 
+typedef struct VectorTable {
+  uint32_t *stack;
+  Vector exceptions[kExceptions];
+} VectorTable;
+
 /* The stack pointer, then the handlers of the core's own exceptions; no interrupt is ever enabled. */
-static const Vector vectors[kVectors] __attribute__((section(".vectors"), used)) = {
-    (Vector)kws_stack_top, reset_handler, fault_handler, fault_handler, fault_handler, fault_handler,
-    fault_handler,         fault_handler, fault_handler, fault_handler, fault_handler, fault_handler,
-    fault_handler,         fault_handler, fault_handler, fault_handler,
+static const VectorTable vectors __attribute__((section(".vectors"), used)) = {
+    kws_stack_top,
+    {reset_handler, fault_handler, fault_handler, fault_handler, fault_handler, fault_handler, fault_handler,
+     fault_handler, fault_handler, fault_handler, fault_handler, fault_handler, fault_handler, fault_handler,
+     fault_handler},
 };
 
 static void fault_handler(void) {
@@ -68,7 +74,7 @@ void reset_handler(void) {
     *word = 0;
   }
   /* Not what this function itself has on it. */
-  uint32_t *used;
+  const uint32_t *used;
   __asm__ volatile("mov %0, sp" : "=r"(used));
   for (uint32_t *word = kws_stack_bottom; word < used - kReservedWords; ++word) {
     *word = kUnusedStack;
