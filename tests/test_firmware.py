@@ -254,7 +254,7 @@ def test_no_loud_tone_overflows_the_fixed_point_front_end(firmware: Path, tmp_pa
     run_program(frames_program(firmware, tmp_path / "good", FIXED_POINT), stdin=loud_tones().tobytes())
     wrong = Path(shutil.copytree(firmware, tmp_path / "wrong"))
     source = wrong / "src/features_fixed.c"
-    source.write_text(source.read_text().replace("v[i] >>= 2;", "v[i] >>= 1;"))
+    source.write_text(source.read_text().replace("v[i] >>= 2;", "v[i] >>= 0;"))
     with pytest.raises(AssertionError, match="signed integer overflow"):
         run_program(frames_program(wrong, tmp_path / "bad", FIXED_POINT), stdin=loud_tones().tobytes())
 
