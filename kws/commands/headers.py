@@ -25,9 +25,15 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> Path:
+    from export.firmware_cost import firmware_cost
+    from export.firmware_model import read_firmware_model
     from export.headers import render_firmware
-    from kws.detector import read_detector
+    from kws.detector import DetectorParams, read_detector
 
     out: Path = options.out
-    render_firmware(options.model, out, read_detector(options.detector) if options.detector else None)
+    detector = read_detector(options.detector) if options.detector else None
+    render_firmware(options.model, out, detector)
+    cost = firmware_cost(read_firmware_model(options.model), detector or DetectorParams())
+    if cost is not None:
+        print("\n".join(cost.lines()))
     return out
