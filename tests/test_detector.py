@@ -184,6 +184,17 @@ def _with_capacity(params: DetectorParams, capacity: int, times_ms: list[int], s
     return [event for event in events if event is not None]
 
 
+def test_ties_and_exact_thresholds_are_decided_alike(program: tuple[str, Path]) -> None:
+    """Few values, so that sums tie and meet their thresholds often."""
+    rng = np.random.default_rng(5)
+    stream = (rng.integers(0, 4, (2000, len(LABELS))) * 8192).astype(np.uint16)
+    times_ms = times(len(stream))
+    params = DetectorParams(smoothing_ms=200, refractory_ms=0, min_results=1, threshold=0.5, background=())
+    wanted = _with_capacity(params, DetectorParams(smoothing_ms=PARAMS.smoothing_ms).capacity, times_ms, stream)
+    assert c_events(program[1], times_ms, stream, params) == wanted
+    assert any(event.score == POSTERIOR_ONE // 2 for event in wanted)
+
+
 def test_rendered_parameters_are_those_of_python(program: tuple[str, Path]) -> None:
     times_ms, stream = random_stream(99)
     wanted = detect(times_ms, stream, PARAMS, LABELS)
