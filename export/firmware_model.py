@@ -67,7 +67,7 @@ def read_firmware_model(model: Path) -> FirmwareModel:
     found = FirmwareModel(
         name=model.name,
         data=data,
-        registrations=cgen.op_registrations(_op_types(facts), source=str(model)),
+        registrations=cgen.op_registrations(op_types(facts), source=str(model)),
         input=_integer_tensor(facts.input, "input", str(model)),
         output=_integer_tensor(facts.output, "output", str(model)),
         labels=_labels(manifest.get("labels"), manifest_name),
@@ -79,7 +79,7 @@ def read_firmware_model(model: Path) -> FirmwareModel:
     return found
 
 
-def _op_types(facts: TfliteFacts) -> dict[str, str | None]:
+def op_types(facts: TfliteFacts) -> dict[str, str | None]:
     """For each op the type that its nodes' first input and all outputs have, None if they differ."""
     types: dict[str, set[str]] = {}
     for op in facts.operators:

@@ -12,9 +12,10 @@ import tiny_tflite
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
 from export import headers
-from export.firmware_model import read_firmware_model
+from export.firmware_model import op_types, read_firmware_model
 from export.golden import make_golden
 from export.headers import render_firmware, render_generated
+from export.tflite_reader import OpFacts, TensorFacts, TfliteFacts
 from kws.config import to_dict
 from kws.detector import DetectorParams
 from kws.errors import KwsError
@@ -31,6 +32,18 @@ def _generated(model: Path, detector: DetectorParams | None = None) -> dict[str,
     firmware_model = read_firmware_model(model)
     golden = make_golden(firmware_model, 1 << 20)
     return render_generated(firmware_model, 4096, golden, detector or DetectorParams())
+
+
+def _tensor(dtype: str) -> TensorFacts:
+    return TensorFacts(shape=(1, 4), dtype=dtype, scale=None, zero_point=None, data=None, quantization=())
+
+
+def test_an_op_with_nodes_of_two_types_has_no_one_type() -> None:
+    tensors = (_tensor("INT8"), _tensor("INT32"))
+    ops = [("ADD", 0, 0), ("ADD", 1, 1), ("MUL", 0, 0), ("MUL", 0, 0), ("CAST", 0, 1)]
+    operators = tuple(OpFacts(name=name, inputs=(a, a), outputs=(b,), window=None) for name, a, b in ops)
+    facts = TfliteFacts(operators=operators, tensors=tensors, input_index=0, output_index=0)
+    assert op_types(facts) == {"ADD": None, "MUL": "INT8", "CAST": None}
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
