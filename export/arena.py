@@ -60,6 +60,11 @@ def core_arena_bytes(core: str, model: bytes) -> int:
     return _aligned(needed_bytes + CORE_ARENA_MARGIN_BYTES)
 
 
+def core_arena_least_bytes(core: str, model: bytes) -> int:
+    """What the loaded model takes on `core`: in a smaller arena it cannot run."""
+    return arena_on(core, parse_tflite(model, "the model")).used
+
+
 def _probe(model: bytes, arena_bytes: int) -> str | None:
     """TFLM's allocation report for `model` in an arena of `arena_bytes`; None if it does not run in there."""
     try:

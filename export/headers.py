@@ -15,6 +15,7 @@ from export.arena import (
     ARENA_MARGIN_BYTES,
     CORE_ARENA_MARGIN_BYTES,
     core_arena_bytes,
+    core_arena_least_bytes,
     firmware_arena_bytes,
     measure_arena_bytes,
 )
@@ -167,6 +168,7 @@ def _model_values(data: bytes, measured_arena_bytes: int) -> dict[str, Any]:
         "arena_bytes": firmware_arena_bytes(measured_arena_bytes),
         "core_arena_margin_bytes": CORE_ARENA_MARGIN_BYTES,
         **{f"arena_bytes_{core}": core_arena_bytes(core, data) for core in ARENA_CORES},
+        **{f"arena_least_bytes_{core}": core_arena_least_bytes(core, data) for core in ARENA_CORES},
     }
 
 

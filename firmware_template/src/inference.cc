@@ -68,6 +68,9 @@ KwsStatus SelfTest() {
 }  // namespace
 
 KwsStatus kws_inference_init(void) {
+  if (sizeof(arena) < static_cast<size_t>(kArenaLeastBytes)) {
+    return kKwsArenaTooSmall;
+  }
   const tflite::Model *model = tflite::GetModel(kModelData);
   if (model->version() != TFLITE_SCHEMA_VERSION) {
     return kKwsSchemaMismatch;
