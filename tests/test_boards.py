@@ -14,8 +14,8 @@ import pytest
 import soundfile
 import tiny_tflite
 from conftest import write_tones
+from front_end import RATE_HZ, Samples, python_features, rounding_bound, signals
 from test_compare_models import untrained
-from test_firmware import RATE_HZ, Samples, python_features, rounding_bound, signals
 from toolchains import require
 
 from export.arena_32_bit import arena_on

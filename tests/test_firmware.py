@@ -8,31 +8,30 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import tiny_tflite
-import torch
+from front_end import (
+    FIXED_POINT,
+    LABELS,
+    RATE_HZ,
+    Samples,
+    build_features_tool,
+    c_features,
+    frames_program,
+    includes,
+    loud_tones,
+    python_features,
+    rounding_bound,
+    signals,
+)
 from toolchains import ARM, HOST, Toolchain, compile_object, host_program, require, run_program
 
 from export.headers import render_firmware
 from kws.config import FeatureConfig
-from kws.features import FeatureTables, LogMel
+from kws.features import FeatureTables
 from quantize.affine import Affine
 
-LABELS = ["_silence_", "_unknown_", 'a"b\\??/', "\u0628\u062d\u0631", "1\n2"]
-RATE_HZ = 16_000
-HOST_TOOL = (
-    *("platform/common/features_main.c", "platform/common/wav.c", "platform/common/text.c"),
-    *("platform/common/print_event.c", "platform/host/platform_host.c", "generated/labels.cc"),
-)
-FRONTEND = (
-    *("src/frontend.c", "src/features_float.c", "src/features_fixed.c", "src/fft_float.c"),
-    "generated/feature_tables.cc",
-)
 BOARD_FOLDERS = {"cortex-m", "microbit", "mps2-an386", "mps3-an547"}
-FIXED_POINT = ("-DKWS_FIXED_POINT",)
-
-Samples = npt.NDArray[np.int16]
 
 
 @pytest.fixture(scope="module")
@@ -57,44 +56,6 @@ def features_tool(firmware: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="module")
 def fixed_tool(firmware: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_features_tool(firmware, tmp_path_factory.mktemp("fixed"), FIXED_POINT)
-
-
-def includes(firmware: Path) -> list[Path]:
-    return [firmware / "src", firmware / "generated", firmware / "platform/common", firmware / "platform/cortex-m"]
-
-
-def build_features_tool(firmware: Path, out: Path, flags: tuple[str, ...] = ()) -> Path:
-    return host_program([firmware / name for name in (*HOST_TOOL, *FRONTEND)], includes(firmware), out, flags)
-
-
-def signals() -> dict[str, Samples]:
-    """One second each, as 16-bit samples; `room` is what a microphone adds to anything: noise at -66 dB."""
-    rng = np.random.default_rng(0)
-    time_s = np.arange(RATE_HZ) / RATE_HZ
-    chirp = 0.5 * np.sin(2 * np.pi * (50 * time_s + 3900 * time_s**2))
-    room = rng.normal(0, 5e-4, RATE_HZ)
-    waves = {
-        "full scale noise": rng.uniform(-1, 1, RATE_HZ),
-        "soft noise": rng.normal(0, 1e-3, RATE_HZ),
-        "chirp in a room": chirp + room,
-        "silence": np.zeros(RATE_HZ),
-        "click": np.eye(1, RATE_HZ, 5000)[0],
-        "clean chirp": chirp,
-    }
-    return {name: np.round(wave * 32767).astype(np.int16) for name, wave in waves.items()}
-
-
-def c_features(tool: Path, samples: Samples, bands: int = 40) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Log-mel and int8 of the C front end, each (frames, bands)."""
-    lines = run_program(tool, "-", stdin=samples.astype("<i2").tobytes()).decode().splitlines()
-    rows = np.array([[float(value) for value in line.split()] for line in lines])
-    return rows[:, :bands].astype(np.float32), rows[:, bands:].astype(np.int64)
-
-
-def python_features(samples: Samples, config: FeatureConfig) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    log_mel = LogMel(config)(torch.from_numpy(samples.astype(np.float32) / 32768)).numpy().T
-    steps = np.rint(log_mel / np.float32(tiny_tflite.INPUT_SCALE)) + tiny_tflite.INPUT_ZERO_POINT
-    return log_mel, np.clip(steps, -128, 127).astype(np.int64)
 
 
 def largest_difference(tool: Path, samples: Samples) -> float:
@@ -154,15 +115,6 @@ def test_model_labels_and_tables_read_back_exactly(firmware: Path, tmp_path: Pat
     assert printed == model + tables.window.tobytes() + floats.tobytes() + b"0" + labels
 
 
-def rounding_bound(log_mel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """How far two correct 32-bit computations of (frames, bands) may differ.
-
-    The FFT's rounding error is relative to the loudest band of the frame, so a band far below that one shows it.
-    """
-    amplitude_ratio = np.exp((log_mel.max(axis=1, keepdims=True) - log_mel) / 2)
-    return 2e-6 + 2e-7 * amplitude_ratio
-
-
 @pytest.mark.parametrize("name", signals())
 def test_the_front_end_computes_the_training_features(features_tool: Path, name: str) -> None:
     samples = signals()[name]
@@ -196,11 +148,6 @@ CONFIGS = {
     "smallest FFT": FeatureConfig(window_samples=4, hop_samples=3, fft_size=4, clip_samples=400, mel_bands=2),
     "small FFT, odd window": FeatureConfig(window_samples=7, hop_samples=5, fft_size=8, clip_samples=800, mel_bands=3),
 }
-
-
-def frames_program(firmware: Path, out: Path, flags: tuple[str, ...] = ()) -> Path:
-    sources = [Path(__file__).with_name("frontend_frames.c"), *(firmware / name for name in FRONTEND)]
-    return host_program(sources, includes(firmware), out, flags)
 
 
 @pytest.mark.parametrize("flags", [(), FIXED_POINT], ids=["float", "fixed point"])
@@ -242,12 +189,6 @@ def test_extreme_samples_give_defined_features(firmware: Path, tmp_path: Path, f
         wanted = python_features(samples, tiny_tflite.FEATURES)[1]
         # Full scale and no noise: the window's 16 bits show in bands 90 dB below the loudest.
         assert np.abs(frames - wanted).max() <= (2 if flags else 1), name
-
-
-def loud_tones() -> Samples:
-    """Square waves of every eighth bin and between two bins, as loud as can be, in four phases each."""
-    turns = np.outer(np.arange(2, 514, 8) / 1024, np.arange(480))[:, np.newaxis] + np.arange(4)[:, np.newaxis] / 8
-    return np.where(np.sin(2 * np.pi * turns) >= 0, 32767, -32768).astype(np.int16).ravel()
 
 
 def test_no_loud_tone_overflows_the_fixed_point_front_end(firmware: Path, tmp_path: Path) -> None:

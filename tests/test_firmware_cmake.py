@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_tflite
+from front_end import python_features, rounding_bound, signals
 from test_boards import write_wav
-from test_firmware import python_features, rounding_bound, signals
 from toolchains import require
 
 from export.headers import render_firmware
+from kws.errors import KwsError
 from scripts import boards
 
 pytestmark = pytest.mark.firmware
@@ -87,6 +88,13 @@ def test_a_library_that_does_not_fit_is_a_sentence(firmware: Path, tmp_path: Pat
     library = "-DTFLM_LIBRARY=" + str(tmp_path / f"tflm/gen/{M4_FOLDER}/lib/libtensorflow-microlite.a")
     said = configure(firmware, tmp_path / "b", tree(tmp_path / "tflm", symbols, flags), library, *options)
     assert message in said
+
+
+def test_a_library_of_another_machine_is_a_sentence(firmware: Path, tmp_path: Path) -> None:
+    library = tree(tmp_path / "tflm") / f"gen/{M4_FOLDER}/lib/libtensorflow-microlite.a"
+    options = ["-DTFLM_CMSIS_NN=ON", f"-DTFLM_LIBRARY={library}", f"-DTFLM_ROOT={tmp_path / 'tflm'}"]
+    with pytest.raises(KwsError, match=r"Machine\s+is\s+ARM"):
+        boards.build(firmware, tmp_path / "b", None, options)
 
 
 def test_of_several_libraries_that_of_the_core_is_taken(firmware: Path, tmp_path: Path) -> None:

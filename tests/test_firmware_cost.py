@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import tiny_tflite
 from conftest import run_kws
+from front_end import signals
 from test_boards import write_wav
-from test_firmware import signals
 from toolchains import require
 
 from export.firmware_cost import CORE_NAMES, FRAME_INSTRUCTIONS, firmware_cost
