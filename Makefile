@@ -1,6 +1,9 @@
 # make demo   everything from synthetic speech to a firmware folder, in demo/
 # make test   all tests
 # make check  lint, format and types
+# make firmware-test   the C code: on this machine, under QEMU, checked by clang-tidy and cppcheck; TFLM_ROOT=tree for all
+# make firmware-accuracy BUILD=build DATA=data   what the C front ends, float and fixed point, cost in accuracy
+# make firmware-figures   what a frame and an inference take on Cortex-M4F, M55 and M0+; BUILD=build, TFLM_ROOT=tree
 # make bench-train  speed of training against a plain BC-ResNet, on tones or on DATA=folder
 # make compare-recovery CHECKPOINT=run/checkpoint.pt DATA=data   what each way to quantize does to a trained model
 # make compare-converters BUILD=build DATA=data   the build's float model through kws and through onnx2tf, side by side
@@ -14,7 +17,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORDS := yes,no,up,down,left,right,on,off,stop,go
 
-.PHONY: demo test check bench-train compare-converters compare-models compare-recovery tau-table clean
+.PHONY: demo test check firmware-test firmware-figures firmware-accuracy bench-train compare-converters compare-models compare-recovery tau-table clean
 
 $(READY): pyproject.toml scripts/setup.sh
 	sh scripts/setup.sh $(PYTHON) $(VENV)
@@ -30,6 +33,17 @@ demo: $(READY)
 test: $(READY)
 	sh scripts/compilers.sh
 	$(BIN)/python -m pytest
+
+firmware-test: $(READY)
+	sh scripts/compilers.sh
+	$(if $(TFLM_ROOT),TFLM_ROOT=$(abspath $(TFLM_ROOT))) $(BIN)/python -m pytest -rs tests/test_boards.py tests/test_firmware.py \
+	  tests/test_firmware_quality.py tests/test_firmware_cmake.py tests/test_detector.py
+
+firmware-figures: $(READY)
+	@$(if $(TFLM_ROOT),TFLM_ROOT=$(abspath $(TFLM_ROOT))) $(BIN)/python -m scripts.firmware_figures "$(or $(BUILD),build)"
+
+firmware-accuracy: $(READY)
+	@$(BIN)/python -m scripts.front_end_accuracy "$(or $(BUILD),build)" --data "$(or $(DATA),data)"
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from export.arena_32_bit import arena_on
+from export.tflite_reader import parse_tflite
 from kws.errors import KwsError
 
 ARENA_ALIGNMENT_BYTES = 16
@@ -17,6 +19,10 @@ LARGEST_ARENA_BYTES = 32 << 20
 # kernels do not have: 4.5 kB more for the MLPerf Tiny DS-CNN on Cortex-M55 than on Cortex-M4, 2.4 kB for BC-ResNet-1.
 # Small models have few nodes to make up for it, hence a margin that does not shrink with the model.
 ARENA_MARGIN_BYTES = 4096
+
+# What another version of TFLM may need more than the one that export.arena_32_bit was written after.
+CORE_ARENA_MARGIN_BYTES = 1024
+ARENA_CORES = ("cortex_m4", "cortex_m55")
 
 _PROBE = Path(__file__).with_name("arena_probe.py")
 _PROBE_SECONDS = 60
@@ -46,6 +52,17 @@ def measure_arena_bytes(model: bytes, source: str = "the model") -> int:
 def firmware_arena_bytes(measured_bytes: int) -> int:
     """What the firmware sets aside: the measured arena and a margin, a multiple of 16 bytes."""
     return _aligned(measured_bytes + ARENA_MARGIN_BYTES)
+
+
+def core_arena_bytes(core: str, model: bytes) -> int:
+    """What the firmware sets aside on `core` ("cortex_m4", "cortex_m55"), with CMSIS-NN: computed, and a margin."""
+    needed_bytes: int = arena_on(core, parse_tflite(model, "the model")).needed
+    return _aligned(needed_bytes + CORE_ARENA_MARGIN_BYTES)
+
+
+def core_arena_least_bytes(core: str, model: bytes) -> int:
+    """What the loaded model takes on `core`: in a smaller arena it cannot run."""
+    return arena_on(core, parse_tflite(model, "the model")).used
 
 
 def _probe(model: bytes, arena_bytes: int) -> str | None:

@@ -6,7 +6,8 @@ Everything that reaches a template passes through here, so a label or a file nam
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +90,23 @@ _ADD_METHODS = {
 }
 
 
+# Ops for which headers that micro_mutable_op_resolver.h includes declare Register_..._INT8 or _INT16.
+_ONE_TYPE_KERNELS = {
+    "INT8": frozenset(
+        (
+            *("ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MAXIMUM"),
+            *("MAX_POOL_2D", "MINIMUM", "MUL", "SOFTMAX", "SVDF", "TRANSPOSE_CONV"),
+        )
+    ),
+    "INT16": frozenset(
+        (
+            *("ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"),
+            *("MAX_POOL_2D", "SOFTMAX"),
+        )
+    ),
+}
+
+
 def c_float(value: float | np.float32) -> str:
     """The shortest decimal literal that a C compiler reads back as exactly float32(value), such as "1e-10f".
 
@@ -137,6 +155,10 @@ def c_float_array(values: npt.NDArray[np.float32]) -> str:
     return c_array(c_float(value) for value in values.ravel())
 
 
+def c_int_array(values: npt.NDArray[np.integer[Any]]) -> str:
+    return c_array(str(int(value)) for value in values.ravel())
+
+
 def c_byte_array(data: bytes) -> str:
     return c_array(f"0x{byte:02x}" for byte in data)
 
@@ -162,9 +184,11 @@ def label_identifiers(labels: Sequence[str], prefix: str = "kLabel") -> list[str
     return names
 
 
-def op_registrations(ops: Sequence[str], source: str) -> list[str]:
-    """Methods of TFLM's MicroMutableOpResolver for the distinct ops (schema names) of a model, sorted: AddConv2D.
+def op_registrations(ops: Mapping[str, str | None], source: str) -> list[str]:
+    """Calls on TFLM's MicroMutableOpResolver for the ops of a model, sorted: AddLogistic().
 
+    `ops` tells for each (schema name) the one type that all its nodes read and write ("INT8"), or None. Where TFLM has
+    kernels for that type alone, they are taken: AddConv2D(tflite::Register_CONV_2D_INT8()). They do not look at types.
     Raises KwsError, naming `source` and the op, for an op that TFLM does not run.
     """
     for op in ops:
@@ -172,4 +196,8 @@ def op_registrations(ops: Sequence[str], source: str) -> list[str]:
             raise KwsError(
                 f"{source}: the op {op} is not one that the firmware can run; convert the model with kws quantize."
             )
-    return sorted({_ADD_METHODS[op] for op in ops})
+    return sorted(f"{_ADD_METHODS[op]}({_registration(op, dtype)})" for op, dtype in ops.items())
+
+
+def _registration(op: str, dtype: str | None) -> str:
+    return f"tflite::Register_{op}_{dtype}()" if op in _ONE_TYPE_KERNELS.get(dtype or "", ()) else ""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from export import cgen
-from export.tflite_reader import TensorFacts, parse_tflite, read_tflite_bytes
+from export.tflite_reader import TensorFacts, TfliteFacts, parse_tflite, read_tflite_bytes
 from kws.artifact import MANIFEST_NAME, read_manifest
 from kws.config import FeatureConfig, from_dict
 from kws.errors import KwsError
@@ -41,7 +41,7 @@ class IntegerTensor:
 class FirmwareModel:
     """What the firmware needs to know of a model; shapes and scales are the .tflite's own.
 
-    `registrations` are the methods of TFLM's MicroMutableOpResolver for the ops of the model. `features` is None for a
+    `registrations` are the calls on TFLM's MicroMutableOpResolver for the ops of the model. `features` is None for a
     model that came from ONNX: how its input is made is not known here.
     """
 
@@ -67,7 +67,7 @@ def read_firmware_model(model: Path) -> FirmwareModel:
     found = FirmwareModel(
         name=model.name,
         data=data,
-        registrations=cgen.op_registrations(facts.ops, source=str(model)),
+        registrations=cgen.op_registrations(op_types(facts), source=str(model)),
         input=_integer_tensor(facts.input, "input", str(model)),
         output=_integer_tensor(facts.output, "output", str(model)),
         labels=_labels(manifest.get("labels"), manifest_name),
@@ -77,6 +77,15 @@ def read_firmware_model(model: Path) -> FirmwareModel:
     _check_tensor(found.output, manifest.get("output"), "output", model)
     _check_fit(found, model)
     return found
+
+
+def op_types(facts: TfliteFacts) -> dict[str, str | None]:
+    """For each op the type that its nodes' first input and all outputs have, None if they differ."""
+    types: dict[str, set[str]] = {}
+    for op in facts.operators:
+        seen = types.setdefault(op.name, set())
+        seen.update(facts.tensors[index].dtype for index in (*op.inputs[:1], *op.outputs))
+    return {name: next(iter(seen)) if len(seen) == 1 else None for name, seen in types.items()}
 
 
 def _integer_tensor(tensor: TensorFacts, which: str, source: str) -> IntegerTensor:

@@ -8,20 +8,29 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 
 from export import cgen
-from export.arena import ARENA_MARGIN_BYTES, firmware_arena_bytes, measure_arena_bytes
+from export.arena import (
+    ARENA_CORES,
+    ARENA_MARGIN_BYTES,
+    CORE_ARENA_MARGIN_BYTES,
+    core_arena_bytes,
+    core_arena_least_bytes,
+    firmware_arena_bytes,
+    measure_arena_bytes,
+)
+from export.feature_tables import feature_values, table_values
 from export.firmware_model import FirmwareModel, IntegerTensor, read_firmware_model
+from export.golden import Golden, make_golden
 from kws import __version__
 from kws.artifact import atomic_folder
-from kws.config import SILENCE_LABEL, UNKNOWN_LABEL, FeatureConfig
+from kws.config import SILENCE_LABEL, UNKNOWN_LABEL
+from kws.detector import DetectorParams, exp_tables
 from kws.errors import KwsError
-from kws.features import FeatureTables
 
 GENERATED_FOLDER = "generated"
 TEMPLATE_SUFFIX = ".j2"
-_FEATURE_PREFIX = "feature_"
+_FRONT_END_PREFIXES = ("feature_", "detector_")
 
 _EXPORT_FOLDER = Path(__file__).resolve().parent
 _SKELETON_FOLDER = _EXPORT_FOLDER.parent / "firmware_template"
@@ -33,29 +42,35 @@ _WITHOUT_FRONT_END = (
     "CMakeLists.txt",
     "README.md",
     "cmake/tflm.cmake",
+    "cmake/tflm_checks.cmake",
     "src/inference.cc",
     "src/inference.h",
+    "src/posteriors.c",
+    "src/posteriors.h",
 )
 
 
-def render_firmware(model: Path, out: Path) -> list[Path]:
+def render_firmware(model: Path, out: Path, detector: DetectorParams | None = None) -> list[Path]:
     """Make `out` a firmware folder for the TFLite file `model`, which has its manifest beside it.
 
     A new or empty `out` gets the whole skeleton; of a model without features (one that came from ONNX) only what runs
     the model: inference, model and labels, but no front end and no program. In an existing firmware folder generated/
     is rendered anew and missing files of the skeleton are added; files that are there, which may have been edited, stay
-    as they are.
+    as they are. `detector` (by default that of kws.detector) goes with a front end only.
 
-    Returns the files written, sorted. Raises KwsError if the model, its manifest or `out` does not fit.
+    Returns the files written, sorted. Raises KwsError if the model, its manifest, `detector` or `out` does not fit.
     """
     firmware_model = read_firmware_model(model)
     has_front_end = firmware_model.features is not None
     present = _present_files(out)
     if not has_front_end and _FRONT_END_MARK in present:
         raise KwsError(f"{out}: has the front end of another model, and {model} has none; choose a new folder.")
+    if not has_front_end and detector is not None:
+        raise KwsError(f"{model}: has no features, so its firmware has no detector; leave out the detector.")
     skeleton = [relative for relative in _skeleton_files(has_front_end) if relative not in present]
     measured_bytes = measure_arena_bytes(firmware_model.data, source=str(model))
-    generated = render_generated(firmware_model, measured_bytes)
+    golden = make_golden(firmware_model, measured_bytes)
+    generated = render_generated(firmware_model, measured_bytes, golden, detector or DetectorParams())
     try:
         with atomic_folder(out) as temporary:
             _write_files(temporary, skeleton, generated)
@@ -66,8 +81,13 @@ def render_firmware(model: Path, out: Path) -> list[Path]:
     return sorted([out / relative for relative in skeleton] + [out / GENERATED_FOLDER / name for name in generated])
 
 
-def render_generated(model: FirmwareModel, measured_arena_bytes: int) -> dict[str, str]:
-    """File name -> text of each file of generated/. Equal arguments give equal text."""
+def render_generated(
+    model: FirmwareModel, measured_arena_bytes: int, golden: Golden, detector: DetectorParams
+) -> dict[str, str]:
+    """File name -> text of each file of generated/. Equal arguments give equal text.
+
+    Raises KwsError if `detector` has a threshold of a label that the model has not.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_EXPORT_FOLDER / "templates"),
         undefined=jinja2.StrictUndefined,
@@ -86,12 +106,16 @@ def render_generated(model: FirmwareModel, measured_arena_bytes: int) -> dict[st
         **_tensor_values("input", model.input),
         **_tensor_values("output", model.output),
         **_label_values(model.labels),
+        **_posterior_values(model.output),
+        "golden_input": cgen.c_int_array(golden.input),
+        "golden_output": cgen.c_int_array(golden.output),
     }
     names = environment.list_templates(extensions=[TEMPLATE_SUFFIX.removeprefix(".")])
     if model.features is None:
-        names = [name for name in names if not name.startswith(_FEATURE_PREFIX)]
+        names = [name for name in names if not name.startswith(_FRONT_END_PREFIXES)]
     else:
-        values |= _feature_values(model.features) | _table_values(model.features)
+        values |= _detector_values(detector, model)
+        values |= feature_values(model.features, model.input.scale) | table_values(model.features)
     return {name.removesuffix(TEMPLATE_SUFFIX): environment.get_template(name).render(values) for name in names}
 
 
@@ -142,6 +166,31 @@ def _model_values(data: bytes, measured_arena_bytes: int) -> dict[str, Any]:
         "measured_arena_bytes": measured_arena_bytes,
         "arena_margin_bytes": ARENA_MARGIN_BYTES,
         "arena_bytes": firmware_arena_bytes(measured_arena_bytes),
+        "core_arena_margin_bytes": CORE_ARENA_MARGIN_BYTES,
+        **{f"arena_bytes_{core}": core_arena_bytes(core, data) for core in ARENA_CORES},
+        **{f"arena_least_bytes_{core}": core_arena_least_bytes(core, data) for core in ARENA_CORES},
+    }
+
+
+def _posterior_values(output: IntegerTensor) -> dict[str, Any]:
+    fine, coarse = exp_tables(output.scale)
+    return {
+        "exp_entries": len(fine),
+        "exp_fine": cgen.c_int_array(fine),
+        "exp_coarse": cgen.c_int_array(coarse),
+    }
+
+
+def _detector_values(detector: DetectorParams, model: FirmwareModel) -> dict[str, Any]:
+    assert model.features is not None
+    return {
+        "stride_ms": detector.stride_ms,
+        "stride_frames": detector.stride_frames(model.features),
+        "capacity": detector.capacity,
+        "smoothing_ms": detector.smoothing_ms,
+        "refractory_ms": detector.refractory_ms,
+        "min_results": detector.min_results,
+        "thresholds": detector.thresholds_q15(model.labels),
     }
 
 
@@ -167,35 +216,3 @@ def _label_values(labels: list[str]) -> dict[str, Any]:
 
 def _index(labels: list[str], label: str) -> int:
     return labels.index(label) if label in labels else -1
-
-
-def _feature_values(config: FeatureConfig) -> dict[str, Any]:
-    return {
-        "sample_rate_hz": config.sample_rate_hz,
-        "window_samples": config.window_samples,
-        "hop_samples": config.hop_samples,
-        "fft_size": config.fft_size,
-        "fft_bins": config.fft_bins,
-        "mel_bands": config.mel_bands,
-        "frames": config.frames,
-        "log_offset": cgen.c_float(config.log_offset),
-    }
-
-
-def _table_values(config: FeatureConfig) -> dict[str, Any]:
-    tables = FeatureTables.of(config)
-    angle = 2 * np.pi * np.arange(config.fft_size // 2) / config.fft_size
-    spans = [np.flatnonzero(band) for band in tables.mel_weights.T]
-    first = [int(bins[0]) if bins.size else 0 for bins in spans]
-    count = [int(bins[-1] - bins[0]) + 1 if bins.size else 0 for bins in spans]
-    weights = [tables.mel_weights[a : a + n, band] for band, (a, n) in enumerate(zip(first, count, strict=True))]
-    return {
-        "window": cgen.c_float_array(tables.window),
-        "twiddles": len(angle),
-        "twiddle_cos": cgen.c_float_array(np.cos(angle).astype(np.float32)),
-        "twiddle_sin": cgen.c_float_array(np.sin(angle).astype(np.float32)),
-        "mel_first_bin": cgen.c_array(map(str, first)),
-        "mel_bin_count": cgen.c_array(map(str, count)),
-        "mel_weight_count": sum(count),
-        "mel_weights": cgen.c_float_array(np.concatenate(weights)),
-    }

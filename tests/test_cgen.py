@@ -120,11 +120,17 @@ def test_array_lines_stay_short() -> None:
     assert [int(item, 16) for line in lines for item in line.split(",") if item.strip()] == list(range(256))
 
 
-def test_each_op_is_registered_once() -> None:
-    ops = ["CONV_2D", "ADD", "CONV_2D", "DEPTHWISE_CONV_2D"]
-    assert cgen.op_registrations(ops, source="m") == ["AddAdd", "AddConv2D", "AddDepthwiseConv2D"]
+def test_ops_of_one_type_get_the_kernels_of_that_type() -> None:
+    ops = {"CONV_2D": "INT8", "ADD": None, "LOGISTIC": "INT8", "MUL": "INT16", "SOFTMAX": "INT16"}
+    assert cgen.op_registrations(ops, source="m") == [
+        "AddAdd()",
+        "AddConv2D(tflite::Register_CONV_2D_INT8())",
+        "AddLogistic()",
+        "AddMul()",
+        "AddSoftmax(tflite::Register_SOFTMAX_INT16())",
+    ]
 
 
 def test_an_op_that_tflm_lacks_is_named() -> None:
     with pytest.raises(KwsError, match=r"^m\.tflite: the op STABLEHLO_SORT "):
-        cgen.op_registrations(["ADD", "STABLEHLO_SORT"], source="m.tflite")
+        cgen.op_registrations({"ADD": "INT8", "STABLEHLO_SORT": "INT8"}, source="m.tflite")

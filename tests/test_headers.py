@@ -12,9 +12,12 @@ import tiny_tflite
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
 from export import headers
-from export.firmware_model import read_firmware_model
+from export.firmware_model import op_types, read_firmware_model
+from export.golden import make_golden
 from export.headers import render_firmware, render_generated
+from export.tflite_reader import OpFacts, TensorFacts, TfliteFacts
 from kws.config import to_dict
+from kws.detector import DetectorParams
 from kws.errors import KwsError
 
 LABELS = ["_silence_", "_unknown_", "yes"]
@@ -23,6 +26,24 @@ LABELS = ["_silence_", "_unknown_", "yes"]
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     return tiny_tflite.write_tiny_build(tmp_path / "build", LABELS)
+
+
+def _generated(model: Path, detector: DetectorParams | None = None) -> dict[str, str]:
+    firmware_model = read_firmware_model(model)
+    golden = make_golden(firmware_model, 1 << 20)
+    return render_generated(firmware_model, 4096, golden, detector or DetectorParams())
+
+
+def _tensor(dtype: str) -> TensorFacts:
+    return TensorFacts(shape=(1, 4), dtype=dtype, scale=None, zero_point=None, data=None, quantization=())
+
+
+def test_an_op_with_nodes_of_two_types_has_no_one_type() -> None:
+    tensors = (_tensor("INT8"), _tensor("INT32"))
+    ops = [("ADD", 0, 0), ("ADD", 1, 1), ("MUL", 0, 0), ("MUL", 0, 0), ("CAST", 0, 1)]
+    operators = tuple(OpFacts(name=name, inputs=(a, a), outputs=(b,), window=None) for name, a, b in ops)
+    facts = TfliteFacts(operators=operators, tensors=tensors, input_index=0, output_index=0)
+    assert op_types(facts) == {"ADD": None, "MUL": "INT8", "CAST": None}
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -48,7 +69,7 @@ def test_the_same_model_gives_the_same_bytes(model: Path, tmp_path: Path) -> Non
 
 def test_every_generated_file_names_its_source(model: Path) -> None:
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
-    for text in render_generated(read_firmware_model(model), 4096).values():
+    for text in _generated(model).values():
         head = "\n".join(text.splitlines()[:3])
         assert "do not edit" in head
         assert "model.int8.tflite" in head
@@ -71,10 +92,12 @@ def test_a_model_without_features_gets_what_runs_it_and_no_front_end(tmp_path: P
         "CMakeLists.txt",
         "README.md",
         "cmake/tflm.cmake",
+        "cmake/tflm_checks.cmake",
+        *("generated/golden.cc", "generated/golden.h"),
         *(f"generated/{name}" for name in ("labels.cc", "labels.h", "model_data.cc", "model_data.h", "model_params.h")),
         "generated/op_resolver.h",
-        "src/inference.cc",
-        "src/inference.h",
+        *("generated/posterior_tables.cc", "generated/posterior_tables.h"),
+        *("src/inference.cc", "src/inference.h", "src/posteriors.c", "src/posteriors.h"),
     ]
     assert "Batch, height, width, channels" in (out / "generated/model_params.h").read_text()
     assert render_firmware(tmp_path / "build" / "model.int8.tflite", out) == sorted((out / "generated").iterdir())
@@ -92,9 +115,9 @@ def test_a_folder_with_a_front_end_takes_no_model_without_features(model: Path, 
 def test_silence_and_unknown_are_found_or_minus_one(tmp_path: Path) -> None:
     with_both = tiny_tflite.write_tiny_build(tmp_path / "a", ["yes", "_unknown_", "_silence_"])
     without = tiny_tflite.write_tiny_build(tmp_path / "b", ["yes", "no"])
-    text = render_generated(read_firmware_model(with_both), 16)["labels.h"]
+    text = _generated(with_both)["labels.h"]
     assert "kSilenceIndex = 2, kUnknownIndex = 1" in text
-    assert "kSilenceIndex = -1, kUnknownIndex = -1" in render_generated(read_firmware_model(without), 16)["labels.h"]
+    assert "kSilenceIndex = -1, kUnknownIndex = -1" in _generated(without)["labels.h"]
 
 
 def test_rendering_again_keeps_edits_and_renews_what_is_generated(model: Path, tmp_path: Path) -> None:
@@ -218,8 +241,8 @@ def test_a_missing_file_is_a_sentence(model: Path, tmp_path: Path, missing: str,
 def test_other_feature_sizes_reach_the_firmware(tmp_path: Path) -> None:
     features = dataclasses.replace(tiny_tflite.FEATURES, hop_samples=320, clip_samples=16_000, mel_bands=32)
     model = tiny_tflite.write_tiny_build(tmp_path / "build", LABELS, features)
-    text = render_generated(read_firmware_model(model), 16)["feature_params.h"]
+    text = _generated(model)["feature_params.h"]
     assert "kHopSamples = 320," in text
     assert "kMelBands = 32," in text
-    assert "kFrames = 49\n" in text
+    assert "kFrames = 49," in text
     assert to_dict(read_firmware_model(model).features) == to_dict(features)

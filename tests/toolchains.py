@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wpedantic", "-Wconversion", "-Wshadow", "-Wmissing-declarations"]
+WARNINGS = [
+    *("-Wall", "-Wextra", "-Werror", "-Wpedantic", "-Wconversion", "-Wdouble-promotion"),
+    *("-Wshadow", "-Wmissing-declarations"),
+]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
-TFLM_FLAGS = ["-DTF_LITE_STATIC_MEMORY", "-fno-rtti", "-fno-exceptions", "-fno-threadsafe-statics"]
+TFLM_FLAGS = ["-DTF_LITE_STATIC_MEMORY", "-DCMSIS_NN", "-fno-rtti", "-fno-exceptions", "-fno-threadsafe-statics"]
 TFLM_API_SUBSET = Path(__file__).parent / "tflm_api_subset"
 
 
@@ -50,10 +53,10 @@ def compile_object(
     return target
 
 
-def host_program(sources: list[Path], includes: list[Path], out: Path) -> Path:
+def host_program(sources: list[Path], includes: list[Path], out: Path, flags: tuple[str, ...] = ()) -> Path:
     """Compile and link a program for this machine, with the address and undefined behaviour sanitizers in it."""
     out.mkdir(parents=True, exist_ok=True)
-    objects = [compile_object(HOST, source, includes, out, tuple(SANITIZERS)) for source in sources]
+    objects = [compile_object(HOST, source, includes, out, (*SANITIZERS, *flags)) for source in sources]
     program = out / "program"
     _run([HOST.cxx, *SANITIZERS, *map(str, objects), "-lm", "-o", str(program)])
     return program

@@ -1,15 +1,20 @@
 # The imported library `tflm`: headers below TFLM_ROOT and a libtensorflow-microlite.a that was built from the same tree
-# for the same core, with TFLM's own makefile (target `microlite`).
+# for the same core, with TFLM's own makefile (target `microlite`). tflm_checks.cmake looks into the library.
 
+# Of several libraries the one whose folder TFLM's makefile named after the core of the compiler flags.
 file(GLOB tflm_libraries "${TFLM_ROOT}/gen/*/lib/libtensorflow-microlite.a")
+if(CMAKE_C_FLAGS MATCHES "-mcpu=([a-z0-9-]+)")
+  string(REPLACE "cortex-m0plus" "cortex-m0" tflm_core "${CMAKE_MATCH_1}")
+  list(FILTER tflm_libraries INCLUDE REGEX "/gen/[^/]*_${tflm_core}(\\+[a-z.]+)*_[^/]*/lib/")
+endif()
 list(LENGTH tflm_libraries tflm_library_count)
 if(NOT TFLM_LIBRARY AND tflm_library_count EQUAL 1)
   set(TFLM_LIBRARY "${tflm_libraries}")
 endif()
 set(TFLM_LIBRARY "${TFLM_LIBRARY}" CACHE FILEPATH "libtensorflow-microlite.a for the core that is built for")
 if(NOT EXISTS "${TFLM_LIBRARY}")
-  message(FATAL_ERROR "No libtensorflow-microlite.a, or more than one, below ${TFLM_ROOT}/gen: build it with TFLM's "
-    "makefile (target microlite), and name it with -DTFLM_LIBRARY=FILE.")
+  message(FATAL_ERROR "No libtensorflow-microlite.a for this core, or more than one, below ${TFLM_ROOT}/gen: build it with "
+    "TFLM's makefile (target microlite), and name it with -DTFLM_LIBRARY=FILE.")
 endif()
 
 set(tflm_downloads "${TFLM_ROOT}/tensorflow/lite/micro/tools/make/downloads")
@@ -33,11 +38,13 @@ else()
 endif()
 option(TFLM_CMSIS_NN "The library was built with OPTIMIZED_KERNEL_DIR=cmsis_nn" ${tflm_on_cortex_m})
 option(TFLM_RELEASE "The library was built with BUILD_TYPE=release, which has no error strings" OFF)
+include(${CMAKE_CURRENT_LIST_DIR}/tflm_checks.cmake)
 
 add_library(tflm STATIC IMPORTED)
 set_target_properties(tflm PROPERTIES IMPORTED_LOCATION "${TFLM_LIBRARY}")
 target_include_directories(tflm SYSTEM INTERFACE
   "${TFLM_INCLUDE}" "${TFLM_FLATBUFFERS_INCLUDE}" "${TFLM_GEMMLOWP_INCLUDE}")
-# The layout of TFLM's tensors depends on TF_LITE_STATIC_MEMORY: library and firmware must agree.
-target_compile_definitions(tflm INTERFACE TF_LITE_STATIC_MEMORY
-  $<$<BOOL:${TFLM_CMSIS_NN}>:CMSIS_NN> $<$<BOOL:${TFLM_RELEASE}>:TF_LITE_STRIP_ERROR_STRINGS>)
+# The layout of TFLM's tensors depends on TF_LITE_STATIC_MEMORY: library and firmware must agree. Without CMSIS_NN the
+# registrations of one type are the slow ones.
+target_compile_definitions(tflm INTERFACE TF_LITE_STATIC_MEMORY $<IF:$<BOOL:${TFLM_CMSIS_NN}>,CMSIS_NN,KWS_REFERENCE_KERNELS>
+  $<$<BOOL:${TFLM_RELEASE}>:TF_LITE_STRIP_ERROR_STRINGS>)

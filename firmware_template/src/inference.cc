@@ -1,24 +1,41 @@
 #include "inference.h"
 
-#include <math.h>
+#include <string.h>
 
+#include "golden.h"
 #include "model_data.h"
 #include "op_resolver.h"
 #include "tensorflow/lite/micro/micro_interpreter.h"
 #include "tensorflow/lite/schema/schema_generated.h"
+#include "tensorflow/lite/schema/schema_utils.h"
 
 #ifndef TF_LITE_STATIC_MEMORY
 #error "Define TF_LITE_STATIC_MEMORY: else TensorFlow Lite Micro's tensors are laid out otherwise than in its library."
+#endif
+#if defined(__arm__) && !defined(CMSIS_NN) && !defined(KWS_REFERENCE_KERNELS)
+#error "Define CMSIS_NN (CMake: TFLM_CMSIS_NN), or the slow kernels are linked; or KWS_REFERENCE_KERNELS to want them."
+#endif
+#ifndef KWS_ARENA_BYTES
+#define KWS_ARENA_BYTES kArenaBytes
 #endif
 
 static_assert(static_cast<int>(kOutputElements) == static_cast<int>(kLabelCount), "one logit a label");
 
 namespace {
 
-alignas(16) uint8_t arena[kArenaBytes];
+alignas(16) uint8_t arena[KWS_ARENA_BYTES];
 tflite::MicroInterpreter *interpreter = nullptr;
 
 constexpr TfLiteType kIntegerType = sizeof(KwsInteger) == 1 ? kTfLiteInt8 : kTfLiteInt16;
+
+bool HasAllOps(const tflite::Model *model, const kws::OpResolver &resolver) {
+  for (const auto *code : *model->operator_codes()) {
+    if (resolver.FindOp(tflite::GetBuiltinCode(code)) == nullptr) {
+      return false;
+    }
+  }
+  return true;
+}
 
 bool IsIntegerOf(const TfLiteTensor *tensor, const int32_t *shape, int rank) {
   if (tensor == nullptr || tensor->type != kIntegerType || tensor->dims->size != rank) {
@@ -34,70 +51,93 @@ bool IsIntegerOf(const TfLiteTensor *tensor, const int32_t *shape, int rank) {
 
 KwsInteger *Values(const TfLiteTensor *tensor) { return static_cast<KwsInteger *>(tensor->data.data); }
 
-// The zero point cancels out, and subtracting the largest logit keeps expf in range.
-void Softmax(const KwsInteger *logits, float *posteriors) {
-  int largest = logits[0];
-  for (int i = 1; i < kOutputElements; ++i) {
-    largest = logits[i] > largest ? logits[i] : largest;
+KwsStatus SelfTest() {
+#ifndef KWS_NO_SELF_TEST
+  memcpy(kws_inference_input(), kGoldenInput, sizeof(kGoldenInput));
+  const KwsStatus status = kws_inference_run();
+  if (status != kKwsOk) {
+    return status;
   }
-  float sum = 0.0f;
-  for (int i = 0; i < kOutputElements; ++i) {
-    posteriors[i] = expf(kOutputScale * static_cast<float>(logits[i] - largest));
-    sum += posteriors[i];
+  if (memcmp(kws_inference_output(), kGoldenOutput, sizeof(kGoldenOutput)) != 0) {
+    return kKwsSelfTestFailed;
   }
-  for (int i = 0; i < kOutputElements; ++i) {
-    posteriors[i] /= sum;
-  }
+#endif
+  return kKwsOk;
 }
 
 }  // namespace
 
-KwsInferenceStatus kws_inference_init(void) {
+KwsStatus kws_inference_init(void) {
+  if (sizeof(arena) < static_cast<size_t>(kArenaLeastBytes)) {
+    return kKwsArenaTooSmall;
+  }
   const tflite::Model *model = tflite::GetModel(kModelData);
   if (model->version() != TFLITE_SCHEMA_VERSION) {
-    return kKwsInferenceSchemaMismatch;
+    return kKwsSchemaMismatch;
   }
   static kws::OpResolver resolver;
-  if (kws::RegisterOps(resolver) != kTfLiteOk) {
-    return kKwsInferenceOpMissing;
+  if (kws::RegisterOps(resolver) != kTfLiteOk || !HasAllOps(model, resolver)) {
+    return kKwsOpMissing;
   }
-  static tflite::MicroInterpreter static_interpreter(model, resolver, arena, kArenaBytes);
+  static tflite::MicroInterpreter static_interpreter(model, resolver, arena, sizeof(arena));
   if (static_interpreter.AllocateTensors() != kTfLiteOk) {
-    return kKwsInferenceAllocationFailed;
+    return kKwsArenaTooSmall;
   }
   if (!IsIntegerOf(static_interpreter.input(0), kInputShape, kInputRank) ||
       !IsIntegerOf(static_interpreter.output(0), kOutputShape, kOutputRank)) {
-    return kKwsInferenceShapeMismatch;
+    return kKwsShapeMismatch;
   }
   interpreter = &static_interpreter;
-  return kKwsInferenceOk;
+  return SelfTest();
 }
 
 KwsInteger *kws_inference_input(void) { return interpreter == nullptr ? nullptr : Values(interpreter->input(0)); }
 
-KwsInferenceStatus kws_inference_run(float *posteriors) {
-  if (interpreter == nullptr || interpreter->Invoke() != kTfLiteOk) {
-    return kKwsInferenceInvokeFailed;
-  }
-  Softmax(Values(interpreter->output(0)), posteriors);
-  return kKwsInferenceOk;
+KwsStatus kws_inference_run(void) {
+  return interpreter != nullptr && interpreter->Invoke() == kTfLiteOk ? kKwsOk : kKwsInvokeFailed;
+}
+
+const KwsInteger *kws_inference_output(void) {
+  return interpreter == nullptr ? nullptr : Values(interpreter->output(0));
 }
 
 size_t kws_inference_arena_used_bytes(void) { return interpreter == nullptr ? 0 : interpreter->arena_used_bytes(); }
 
-const char *kws_inference_status_text(KwsInferenceStatus status) {
+const char *kws_status_name(KwsStatus status) {
   switch (status) {
-    case kKwsInferenceOk:
+    case kKwsOk:
+      return "KWS_OK";
+    case kKwsSchemaMismatch:
+      return "KWS_SCHEMA_MISMATCH";
+    case kKwsOpMissing:
+      return "KWS_OP_MISSING";
+    case kKwsArenaTooSmall:
+      return "KWS_ARENA_TOO_SMALL";
+    case kKwsShapeMismatch:
+      return "KWS_SHAPE_MISMATCH";
+    case kKwsSelfTestFailed:
+      return "KWS_SELF_TEST_FAILED";
+    case kKwsInvokeFailed:
+      return "KWS_INVOKE_FAILED";
+  }
+  return "KWS_UNKNOWN";
+}
+
+const char *kws_status_text(KwsStatus status) {
+  switch (status) {
+    case kKwsOk:
       return "the model runs";
-    case kKwsInferenceSchemaMismatch:
+    case kKwsSchemaMismatch:
       return "this TensorFlow Lite Micro reads another schema version than the model's";
-    case kKwsInferenceOpMissing:
-      return "the op resolver refused an op";
-    case kKwsInferenceAllocationFailed:
-      return "the arena is too small or the library lacks an op: raise kArenaBytes or look at the library";
-    case kKwsInferenceShapeMismatch:
+    case kKwsOpMissing:
+      return "the model has an op that generated/op_resolver.h lacks: run kws headers again";
+    case kKwsArenaTooSmall:
+      return "the arena is too small, or a kernel refuses its op: raise KWS_ARENA_BYTES and read TFLM's log";
+    case kKwsShapeMismatch:
       return "the model's input or output is not what generated/model_params.h says: run kws headers again";
-    case kKwsInferenceInvokeFailed:
+    case kKwsSelfTestFailed:
+      return "the golden input gives another output than with the kernels of kws: look at library and compiler flags";
+    case kKwsInvokeFailed:
       return "the interpreter failed to run the model";
   }
   return "unknown status";

@@ -5,20 +5,13 @@
 
 #include <stdint.h>
 
+#include "detector.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-typedef struct PlatformEvent {
-  /* End of the window that was classified, counted from the first sample. */
-  uint32_t stream_ms;
-  /* How long the inference took. */
-  uint32_t inference_us;
-  /* kLabelCount probabilities. */
-  const float *posteriors;
-} PlatformEvent;
-
-/* Starts audio. Returns 0, or non-zero after it has said what is wrong. A board ignores the arguments. */
+/* Starts audio and clock, Returns 0, or non-zero after it has said what is wrong. A board ignores the arguments. */
 int platform_open(int argc, char **argv);
 
 /* Waits for `count` samples, 16-bit mono at kSampleRateHz. Returns how many came, fewer at the end of the
@@ -28,8 +21,11 @@ int32_t platform_read_audio(int16_t *samples, int32_t count);
 /* Time since some moment in the past; wraps around. */
 uint32_t platform_time_us(void);
 
-/* Hands out the result of one inference. */
-void platform_emit(const PlatformEvent *event);
+/* Tells of a keyword. */
+void platform_event(const KwsEvent *event);
+
+/* Text for a person who watches. */
+void platform_write(const char *text);
 
 /* Tells what went wrong. */
 void platform_report_error(const char *message);

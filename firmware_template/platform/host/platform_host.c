@@ -1,5 +1,5 @@
 /* A computer with a file instead of a microphone: plays a WAV file, or raw samples from standard input, as fast
- * as they can be used, and prints one line an inference. */
+ * as they can be used, and prints one line an event. */
 
 #define _POSIX_C_SOURCE 199309L
 
@@ -8,17 +8,22 @@
 #include <time.h>
 
 #include "feature_params.h"
-#include "labels.h"
 #include "platform.h"
 #include "wav.h"
 
 static FILE *audio;
 static const char *audio_name;
 /* Bytes of audio that are to come; raw audio ends where the stream does. */
-static uint64_t audio_bytes_left;
+static uint32_t audio_bytes_left;
 static int audio_is_raw;
 
 void platform_report_error(const char *message) { fprintf(stderr, "%s: %s\n", audio_name, message); }
+
+void platform_write(const char *text) { fputs(text, stdout); }
+
+static uint32_t read_file(void *source, unsigned char *bytes, uint32_t count) {
+  return (uint32_t)fread(bytes, 1, count, (FILE *)source);
+}
 
 int platform_open(int argc, char **argv) {
   if (argc != 2) {
@@ -27,9 +32,9 @@ int platform_open(int argc, char **argv) {
     return 1;
   }
   audio_name = argv[1];
-  audio_is_raw = strcmp(audio_name, "-") == 0;
-  if (audio_is_raw) {
+  if (strcmp(audio_name, "-") == 0) {
     audio = stdin;
+    audio_is_raw = 1;
     return 0;
   }
   audio = fopen(audio_name, "rb");
@@ -37,32 +42,27 @@ int platform_open(int argc, char **argv) {
     platform_report_error("cannot be opened");
     return 1;
   }
-  uint32_t data_bytes = 0;
-  const char *problem = wav_read_header(audio, kSampleRateHz, &data_bytes);
+  const char *problem = wav_read_header(read_file, audio, kSampleRateHz, &audio_bytes_left);
   if (problem != NULL) {
     platform_report_error(problem);
     return 1;
   }
-  audio_bytes_left = data_bytes - data_bytes % 2;
+  audio_bytes_left -= audio_bytes_left % 2;
   return 0;
 }
 
 int32_t platform_read_audio(int16_t *samples, int32_t count) {
-  int32_t done = 0;
-  for (; done < count && (audio_is_raw || audio_bytes_left > 0); ++done) {
-    unsigned char bytes[2];
-    const size_t got = fread(bytes, 1, 2, audio);
-    if (got == 0 && audio_is_raw && !ferror(audio)) {
-      break;
-    }
-    if (got != 2) {
-      platform_report_error("ends in the middle of its audio");
-      return -1;
-    }
-    const int32_t value = bytes[0] | (bytes[1] << 8);
-    samples[done] = (int16_t)(value < 0x8000 ? value : value - 0x10000);
-    audio_bytes_left -= audio_is_raw ? 0 : 2;
+  unsigned char *bytes = (unsigned char *)samples;
+  uint32_t wanted = 2 * (uint32_t)count;
+  wanted = audio_is_raw || wanted < audio_bytes_left ? wanted : audio_bytes_left;
+  const uint32_t got = read_file(audio, bytes, wanted);
+  if (got % 2 != 0 || ferror(audio) || (!audio_is_raw && got < wanted)) {
+    platform_report_error("ends in the middle of its audio");
+    return -1;
   }
+  audio_bytes_left -= audio_is_raw ? 0 : got;
+  const int32_t done = (int32_t)(got / 2);
+  wav_samples(bytes, samples, done);
   return done;
 }
 
@@ -70,26 +70,4 @@ uint32_t platform_time_us(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   return (uint32_t)((uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u);
-}
-
-/* A label is whatever a folder was called: control characters must not reach the terminal. */
-static void print_label(const char *label) {
-  for (; *label != '\0'; ++label) {
-    const unsigned char byte = (unsigned char)*label;
-    putchar(byte < 0x20 || byte == 0x7F ? '?' : byte);
-  }
-}
-
-void platform_emit(const PlatformEvent *event) {
-  int32_t best = 0;
-  for (int32_t i = 1; i < kLabelCount; ++i) {
-    best = event->posteriors[i] > event->posteriors[best] ? i : best;
-  }
-  printf("%u ms", (unsigned)event->stream_ms);
-  for (int32_t i = 0; i < kLabelCount; ++i) {
-    printf("\t%.4f", (double)event->posteriors[i]);
-  }
-  printf("\t");
-  print_label(kLabels[best]);
-  printf("\t%u us\n", (unsigned)event->inference_us);
 }

@@ -5,8 +5,18 @@
 
 namespace tflite {
 
+enum BuiltinOperator : int32_t { BuiltinOperator_ADD = 0 };
+
+struct OperatorCode {};
+
+struct OperatorCodes {
+  const OperatorCode *const *begin() const;
+  const OperatorCode *const *end() const;
+};
+
 struct Model {
   uint32_t version() const;
+  const OperatorCodes *operator_codes() const;
 };
 
 const Model *GetModel(const void *data);
