@@ -25,7 +25,7 @@ $(READY): pyproject.toml scripts/setup.sh
 
 demo: $(READY)
 	test -d demo/data || $(BIN)/kws synth demo/data
-	$(BIN)/kws train demo/data --out demo/run --words $(WORDS)
+	$(BIN)/kws train demo/data --out demo/run --words $(WORDS) --recipe short
 	$(BIN)/kws quantize demo/run/checkpoint.pt --data demo/data --out demo/build
 	$(BIN)/kws headers demo/build/model.int8.tflite --out demo/firmware
 	$(BIN)/kws benchmark demo/build --data demo/data --out demo/report

@@ -94,7 +94,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained_run(spoken: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of a model that was actually trained."""
     out = tmp_path_factory.mktemp("trained") / "run"
-    run_kws("train", spoken, "--out", out, "--words", PATH_KEYWORDS, "--epochs", str(PATH_EPOCHS))
+    run_kws("train", spoken, "--out", out, "--words", PATH_KEYWORDS, "--recipe", "short", "--epochs", str(PATH_EPOCHS))
     return out
 
 

@@ -25,7 +25,7 @@ from kws.training.run import Run
 from kws.training.state import STATE_NAME
 
 SHORT: dict[str, Any] = {"epochs": 2, "batch_clips": 16}
-SHORT_OPTIONS = ("--epochs", "12", "--batch-clips", "16", "--device", "cpu")
+SHORT_OPTIONS = ("--recipe", "short", "--epochs", "12", "--batch-clips", "16", "--device", "cpu")
 CPU = torch.device("cpu")
 
 
@@ -35,6 +35,7 @@ def run(data: Path, out: Path, words: list[str] | None = None, resume: bool = Fa
         out,
         words=words,
         model_name="bcresnet-1",
+        recipe="short",
         changes=SHORT | changes,
         device_name="cpu",
         resume=resume,
@@ -145,6 +146,7 @@ def test_resume_refuses_a_run_with_other_options_and_names_the_difference(tones:
             tmp_path / "run",
             words=None,
             model_name="bcresnet-2",
+            recipe="short",
             changes=SHORT,
             device_name="cpu",
             resume=True,
@@ -204,6 +206,7 @@ def test_a_teacher_is_followed_and_must_know_the_same_words(tones: Path, tmp_pat
             tmp_path / name,
             words=None,
             model_name="bcresnet-1",
+            recipe="short",
             changes=SHORT | {"teacher_weight": weight},
             device_name="cpu",
             teacher=teacher,
@@ -219,6 +222,7 @@ def test_a_teacher_is_followed_and_must_know_the_same_words(tones: Path, tmp_pat
             tmp_path / "other",
             words=["left", "right"],
             model_name="bcresnet-1",
+            recipe="short",
             changes=SHORT,
             device_name="cpu",
             teacher=teacher,
@@ -228,7 +232,7 @@ def test_a_teacher_is_followed_and_must_know_the_same_words(tones: Path, tmp_pat
 @pytest.mark.slow
 def test_two_processes_train_one_model_and_one_of_them_writes(tones: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    arguments = ["-m", "kws", "train", str(tones), "--out", str(tmp_path / "run"), "--epochs", "3"]
+    arguments = ["-m", "kws", "train", str(tones), "--out", str(tmp_path / "run"), "--epochs", "3", "--recipe", "short"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     result = subprocess.run(
         [*command, *arguments, "--batch-clips", "16", "--device", "cpu"],

@@ -12,7 +12,7 @@ from kws.errors import KwsError
 from kws.model import BCResNet
 from kws.training.average import WeightAverage
 from kws.training.loss import Loss, class_weights
-from kws.training.recipe import FULL_CLIPS, RECIPES, learning_rate, recipe_for
+from kws.training.recipe import FEW_SPEAKERS, FULL_CLIPS, RECIPES, learning_rate, recipe_for
 
 
 def test_learning_rate_warms_up_to_the_peak_and_falls_to_nothing() -> None:
@@ -24,11 +24,20 @@ def test_learning_rate_warms_up_to_the_peak_and_falls_to_nothing() -> None:
     assert rates[-1] < 1e-4
 
 
-def test_a_full_data_set_gets_the_papers_recipe_and_a_small_one_the_short_recipe() -> None:
-    features = FeatureConfig()
-    assert recipe_for("auto", "bcresnet-1", FULL_CLIPS, features) == RECIPES["paper"]
-    assert recipe_for("auto", "bcresnet-1", FULL_CLIPS - 1, features) == RECIPES["short"]
-    assert recipe_for("paper", "bcresnet-1", 10, features) == RECIPES["paper"]
+def recipe(
+    name: str, model: str = "bcresnet-1", clips: int = 5000, speakers: int = 1000, hop_ms: int = 10
+) -> TrainConfig:
+    return recipe_for(name, model, features_with_hop(hop_ms), keyword_clips=clips, speakers=speakers)[1]
+
+
+def test_the_recipe_follows_from_how_much_and_how_many_speakers_there_are() -> None:
+    assert recipe("auto", clips=FULL_CLIPS) == recipe("auto", clips=FULL_CLIPS, speakers=9) == RECIPES["paper"]
+    assert recipe("auto", clips=FULL_CLIPS - 1) == RECIPES["short"]
+    assert recipe("auto", speakers=FEW_SPEAKERS) == RECIPES["short"]
+    assert recipe("auto", speakers=FEW_SPEAKERS - 1) == RECIPES["few-speakers"]
+    assert recipe("paper", clips=10, speakers=3) == RECIPES["paper"]
+    assert recipe_for("auto", "bcresnet-1", FeatureConfig(), keyword_clips=9, speakers=9)[0] == "few-speakers"
+    assert len({*RECIPES.values()}) == 3
 
 
 def test_the_papers_recipe_is_the_papers() -> None:
@@ -42,12 +51,11 @@ def test_the_papers_recipe_is_the_papers() -> None:
 
 
 def test_masks_come_with_larger_models_in_the_papers_sizes() -> None:
-    features = FeatureConfig()
-    bands = [recipe_for("paper", f"bcresnet-{tau}", 1, features).mask_bands for tau in ("1", "1.5", "2", "3", "6", "8")]
-    frames = [recipe_for("paper", f"bcresnet-{tau}", 1, features).mask_frames for tau in ("1", "1.5", "8")]
+    bands = [recipe("paper", f"bcresnet-{tau}").mask_bands for tau in ("1", "1.5", "2", "3", "6", "8")]
+    frames = [recipe("paper", f"bcresnet-{tau}").mask_frames for tau in ("1", "1.5", "8")]
     assert bands == [0, 1, 3, 5, 7, 7]
     assert frames == [0, 20, 20]
-    assert recipe_for("paper", "bcresnet-8", 1, features_with_hop(20)).mask_frames == 10
+    assert recipe("paper", "bcresnet-8", hop_ms=20).mask_frames == 10
 
 
 def test_class_weights_are_inverse_to_the_clips_and_one_on_the_mean_clip() -> None:

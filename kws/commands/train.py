@@ -68,9 +68,10 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("recipe")
     group.add_argument(
         "--recipe",
-        choices=["auto", "short", "paper"],
+        choices=["auto", "short", "few-speakers", "paper"],
         default="auto",
-        help="short is for small data, paper is that of arXiv:2106.04140 (default: auto, by the number of clips)",
+        help="short and few-speakers are for small data, paper is that of arXiv:2106.04140 (default: auto, by the "
+        "numbers of clips and speakers)",
     )
     group.add_argument(
         "--teacher", type=Path, metavar="CHECKPOINT", help="a larger model to learn from (default: none)"

@@ -13,6 +13,7 @@ from kws.artifact import make_folder
 from kws.config import FeatureConfig, ModelConfig
 from kws.dataset import load_dataset
 from kws.errors import KwsError
+from kws.splits import speaker_of
 from kws.training.processes import choose_device, joined_processes
 from kws.training.recipe import recipe_for
 from kws.training.run import Run
@@ -59,10 +60,18 @@ def train(
         model = ModelConfig(
             name=model_name, classes=len(dataset.labels), activation=activation, mel_bands=features.mel_bands
         )
-        clips = len(dataset.splits["training"].rows)
-        config = replace(recipe_for(recipe, model_name, clips, features), **(changes or {}))
+        split = dataset.splits["training"]
+        chosen, config = recipe_for(
+            recipe,
+            model_name,
+            features,
+            keyword_clips=len(split.rows),
+            speakers=len({speaker_of(dataset.names[row]) for row in split.rows}),
+        )
+        config = replace(config, **(changes or {}))
         config = config if teacher else replace(config, teacher_weight=0.0)
         run = Run(dataset, features, model, config, device, processes, out, teacher, tracker)
+        run.records.say(f"Recipe: {chosen}.")
         if resume:
             run.resume()
         run.fit()

@@ -24,23 +24,35 @@ PAPER = TrainConfig(
     noise_probability=0.8,
     noise_max_amplitude=0.1,
 )
-RECIPES = {"short": TrainConfig(), "paper": PAPER}
+# With fewer speakers to learn from, changed speed and pitch stand in for those who are missing.
+FEW_SPEAKERS = 100
+FEW = TrainConfig(
+    epochs=150,
+    average_decay=0.99,
+    speed_change=0.15,
+    reverb_probability=0.1,
+    gain_db=6.0,
+    snr_share=0.5,
+)
+RECIPES = {"short": TrainConfig(), "few-speakers": FEW, "paper": PAPER}
 
 
-def recipe_for(name: str, model_name: str, keyword_clips: int, features: FeatureConfig) -> TrainConfig:
-    """The recipe `name` for a model of that size; "auto" is "paper" from FULL_CLIPS clips of keywords on, else "short".
+def recipe_for(
+    name: str, model_name: str, features: FeatureConfig, *, keyword_clips: int, speakers: int
+) -> tuple[str, TrainConfig]:
+    """The name and the numbers of the recipe `name` for a model of that size.
 
+    "auto" is "paper" from FULL_CLIPS clips of keywords on, "few-speakers" below FEW_SPEAKERS who train, else "short".
     SpecAugment comes with the larger models, as in the paper, its frames counted in the paper's hops.
     """
     if name == "auto":
-        name = "paper" if keyword_clips >= FULL_CLIPS else "short"
+        small = "few-speakers" if speakers < FEW_SPEAKERS else "short"
+        name = "paper" if keyword_clips >= FULL_CLIPS else small
     tau = MODEL_TAUS[model_name]
     if tau < MASKED_FROM_TAU:
-        return RECIPES[name]
-    paper_hop = FeatureConfig().hop_samples
-    return replace(
-        RECIPES[name], mask_bands=MASK_BANDS[tau], mask_frames=MASK_FRAMES * paper_hop // features.hop_samples
-    )
+        return name, RECIPES[name]
+    mask_frames = MASK_FRAMES * FeatureConfig().hop_samples // features.hop_samples
+    return name, replace(RECIPES[name], mask_bands=MASK_BANDS[tau], mask_frames=mask_frames)
 
 
 def learning_rate(step: int, steps_per_epoch: int, config: TrainConfig) -> float:
