@@ -84,6 +84,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         ("label-smoothing", share, "taken off the right class and spread over all"),
         ("average-decay", share, "of the moving average of the weights, which is what is kept; 0 turns it off"),
         ("teacher-weight", share, "of the teacher's answer against the label"),
+        ("teacher-temperature", positive_number, "that softens both answers where they are compared"),
         ("patience", count, "stop after so many epochs without a better one; 0 never stops"),
     ):
         group.add_argument(f"--{name}", type=kind, metavar="N", help=f"{help_text} {_default_of(name)}")

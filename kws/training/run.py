@@ -94,10 +94,11 @@ class Run:
         self.best: dict[str, Tensor] = {}
         self.best_epoch = 0
         self.tracking_run = ""
+        self.identity = self._identity()
         self.records = Records(out, processes.is_writer, tracker)
 
     def resume(self) -> None:
-        state = load_state(self.out, self._identity())
+        state = load_state(self.out, self.identity)
         self.network.load_state_dict(state.network)
         self.average.load(state.average, state.average_steps)
         self.optimizer.load_state_dict(state.optimizer)
@@ -187,7 +188,7 @@ class Run:
         if self.best_epoch == len(self.history):
             save_checkpoint(self.out / CHECKPOINT_NAME, self._checkpoint())
         state = TrainingState(
-            identity=self._identity(),
+            identity=self.identity,
             network=self.network.state_dict(),
             average=self.average.network.state_dict(),
             average_steps=self.average.steps,
