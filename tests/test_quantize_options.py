@@ -8,7 +8,8 @@ import onnx
 import pytest
 from networks import clips_for, ds_cnn
 
-from kws.cli import _parser, _quantize_options
+from kws.cli import _parser
+from kws.commands.quantize import _quantize_options
 from quantize.options import QuantizeOptions
 from quantize.pipeline import prepare, quantize
 
