@@ -112,12 +112,12 @@ class Run:
         self.records.say(self._beginning())
         try:
             for epoch in track(range(done, self.config.epochs), "Training", self.config.epochs - done):
-                self.history.append(self._epoch(epoch))
-                self.records.epoch(self.history[-1])
-                self._keep()
                 if self.config.patience and self._epochs_without_better() >= self.config.patience:
                     self.records.say(f"Stopped: no better for {self.config.patience} epochs.")
                     break
+                self.history.append(self._epoch(epoch))
+                self.records.epoch(self.history[-1])
+                self._keep()
         except KeyboardInterrupt as interrupt:
             self.records.abort()
             raise KeyboardInterrupt(self._interrupted()) from interrupt
@@ -175,7 +175,7 @@ class Run:
 
     def _epochs_without_better(self) -> int:
         figures = self._validation_figures()
-        return len(figures) - 1 - figures.index(max(figures))
+        return len(figures) - 1 - figures.index(max(figures)) if figures else 0
 
     def _keep(self) -> None:
         """The best weights so far, and the state to resume from."""
