@@ -149,6 +149,6 @@ def test_checkpoints_of_other_words_are_refused_before_any_is_converted(
 def test_data_of_other_labels_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, checkpoint = write_tones(tmp_path / "data", ["a", "b"]), saved(tmp_path / "1.pt", ["a", "b"])
+    data, checkpoint = write_tones(tmp_path / "data", ["a", "b", "c"]), saved(tmp_path / "1.pt", ["a", "b"])
     *_, said = refusal([checkpoint, "--data", data], capsys, monkeypatch)
-    assert said.startswith(f"error: {data}: gives the labels _silence_, a, b, but the model was trained for a, b;")
+    assert said.startswith(f"error: {data}: gives the labels _unknown_, a, b, but the model was trained for a, b;")
