@@ -29,7 +29,7 @@ LABELS = ["_silence_", "_unknown_", *PATH_KEYWORDS.split(",")]
 
 
 def test_training_leaves_a_checkpoint_that_loads_without_pickle_and_its_metrics(trained_run: Path) -> None:
-    assert sorted(path.name for path in trained_run.iterdir()) == ["checkpoint.pt", "metrics.json"]
+    assert sorted(path.name for path in trained_run.iterdir()) == ["checkpoint.pt", "metrics.json", "training.csv"]
     assert torch.load(trained_run / "checkpoint.pt", weights_only=True)["labels"] == LABELS
     metrics = json.loads((trained_run / "metrics.json").read_text())
     assert metrics["test"]["clips"] >= 30
