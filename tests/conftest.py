@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -75,6 +76,11 @@ def run_kws(*arguments: str | Path, check: bool = True, cwd: Path | None = None)
 @pytest.fixture(scope="session")
 def kws() -> Kws:
     return run_kws
+
+
+def answer_interrupts() -> None:
+    """For a child process whose Ctrl-C is tested: a shell that starts the tests in the background has it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 PATH_WORDS = "yes,no,stop,go,bed,cat"

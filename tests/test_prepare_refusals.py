@@ -14,7 +14,7 @@ from subprocess import PIPE
 import numpy as np
 import pytest
 import soundfile
-from conftest import RATE_HZ, Kws, tone
+from conftest import RATE_HZ, Kws, answer_interrupts, tone
 from word_recordings import PLAIN, all_copies, record, write_noise, write_recordings, write_rooms
 
 from kws import cli
@@ -126,7 +126,9 @@ def test_an_interrupt_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None
         "2",
     ]
     # A process group of its own: Ctrl-C in a terminal reaches the workers too.
-    process = subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True, preexec_fn=answer_interrupts
+    )
     while not list(tmp_path.glob(".data.*/lamp/*.wav")) and process.poll() is None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import run_kws, write_tones
+from conftest import answer_interrupts, run_kws, write_tones
 
 from kws.checkpoint import load_checkpoint
 from kws.config import FeatureConfig, ModelConfig, TrainConfig
@@ -54,7 +54,9 @@ def assert_same_weights(a: Path, b: Path) -> None:
 def start_training(data: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     """`kws train` in a process of its own, after its first epoch."""
     command = [sys.executable, "-m", "kws", "train", str(data), "--out", str(out), *SHORT_OPTIONS, *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=answer_interrupts
+    )
     deadline = time.monotonic() + 120
     while not (out / STATE_NAME).exists():
         assert process.poll() is None, process.communicate()
