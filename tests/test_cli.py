@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Kws, write_tones
+from conftest import Kws, disk_of, write_tones
 
 from kws import cli
 from kws.checkpoint import Checkpoint, save_checkpoint
@@ -135,13 +133,8 @@ def test_a_full_disk_is_one_sentence(
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 16 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = shutil.which("mount") and os.geteuid() == 0
-    if not mounted or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", disk]).returncode != 0:
-        pytest.skip("needs root that may mount a tmpfs, to have a disk that is easily filled")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
+    with disk_of("16k", tmp_path / "disk") as disk:
+        yield disk
 
 
 def test_a_disk_that_fills_up_leaves_nothing_half_written(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,6 +154,13 @@ def test_resume_refuses_a_run_with_other_options_and_names_the_difference(tones:
             device_name="cpu",
             resume=True,
         )
+    teacher = tmp_path / "teacher.pt"
+    shutil.copy(tmp_path / "run" / "checkpoint.pt", teacher)
+    dataset = load_dataset(tones, None, FeatureConfig())
+    config, model = TrainConfig(**(SHORT | {"teacher_weight": 0.0})), ModelConfig(classes=len(dataset.labels))
+    taught = Run(dataset, FeatureConfig(), model, config, CPU, Processes(), tmp_path / "run", teacher)
+    with pytest.raises(KwsError, match="began with teacher nobody, not"):
+        taught.resume()
     damaged = tmp_path / "run" / STATE_NAME
     damaged.write_bytes(damaged.read_bytes()[:1000])
     with pytest.raises(KwsError, match="or damaged"):

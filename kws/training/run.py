@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kws.artifact import write_json
+from kws.artifact import sha256_file, write_json
 from kws.checkpoint import Checkpoint, save_checkpoint
 from kws.config import BEST_BY, FeatureConfig, ModelConfig, TrainConfig, to_dict
 from kws.dataset import Dataset
@@ -79,6 +79,7 @@ class Run:
     ) -> None:
         self.dataset, self.features, self.config, self.out = dataset, features, config, out
         self.device, self.processes = device, processes
+        self.taught_by = sha256_file(teacher)[:16] if teacher and teacher.is_file() else "nobody"
         self.teacher = load_teacher(teacher, dataset.labels, features, device) if teacher else None
         torch.manual_seed(config.seed)
         self.network = BCResNet(model).to(device)
@@ -234,7 +235,8 @@ class Run:
             "labels": list(self.dataset.labels),
             "data": self.dataset.fingerprint(),
             "processes": self.processes.count,
-            **{f"{name}": value for name, value in to_dict(self.network.config).items()},
+            "teacher": self.taught_by,
+            **to_dict(self.network.config),
             **to_dict(self.features),
             **to_dict(self.config),
         }
