@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class Source:
 
     `origin` names it in the first arrow; `answer` takes features (n, ...) to logits (n, classes); `export` writes the
     float ONNX model to a path and returns it. `calibration` and `proof` are float32 features; `fields` go into the
-    manifest.
+    manifest, and `files` into the build, under the names that are their keys.
     """
 
     origin: str
@@ -69,6 +70,7 @@ class Source:
     calibration: FloatArray
     proof: FloatArray
     fields: Mapping[str, Any]
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 def build(source: Source, out: Path, options: QuantizeOptions) -> Path:
@@ -105,7 +107,9 @@ def build(source: Source, out: Path, options: QuantizeOptions) -> Path:
             "calibration": {"clips": len(source.calibration)},
             "proof_clips": len(source.proof),
         }
-        write_manifest(folder, fields, files.all)
+        for name, path in source.files.items():
+            shutil.copyfile(path, folder / name)
+        write_manifest(folder, fields, [*files.all, *source.files])
         progress(STAGES, STAGES)
         note(f"Converted in {converted - started:.1f} s, proven in {time.monotonic() - converted:.1f} s.")
     return out

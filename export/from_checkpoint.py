@@ -11,11 +11,12 @@ import torch
 from export.build import PROOF_CLIPS, Source, build
 from export.to_onnx import to_onnx
 from kws.artifact import make_folder, sha256_file
-from kws.checkpoint import Checkpoint, load_checkpoint
+from kws.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint
 from kws.config import to_dict
 from kws.dataset import Dataset, load_dataset_for
 from kws.features import features_of_clips
 from kws.model import count_macs, parameter_count
+from kws.training.log import LOG_NAME
 from quantize.affine import FloatArray
 from quantize.options import QuantizeOptions
 
@@ -51,6 +52,7 @@ def checkpoint_source(
         calibration=calibration,
         proof=proof,
         fields=_manifest_fields(checkpoint, checkpoint_path),
+        files=_kept_files(checkpoint_path),
     )
 
 
@@ -63,6 +65,12 @@ def proof_features(dataset: Dataset, checkpoint: Checkpoint) -> FloatArray:
     if len(clips) < PROOF_CLIPS:
         clips = np.concatenate([clips, dataset.calibration_clips(PROOF_CLIPS - len(clips))])
     return features_of_clips(clips, checkpoint.features)
+
+
+def _kept_files(checkpoint_path: Path) -> dict[str, Path]:
+    """The weights, and what training logged beside them: a build can then be judged and proven anew by itself."""
+    log = checkpoint_path.with_name(LOG_NAME)
+    return {CHECKPOINT_NAME: checkpoint_path} | ({LOG_NAME: log} if log.is_file() else {})
 
 
 def _manifest_fields(checkpoint: Checkpoint, checkpoint_path: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from kws.errors import KwsError
 from kws.model import BCResNet
 
 CHECKPOINT_SCHEMA = 2
+CHECKPOINT_NAME = "checkpoint.pt"
 REMEDY = "train again with kws train"
 
 

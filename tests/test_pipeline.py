@@ -40,8 +40,10 @@ def test_training_leaves_a_checkpoint_that_loads_without_pickle_and_its_metrics(
 
 def test_a_build_holds_its_models_and_a_manifest_with_every_proof(built: Path) -> None:
     names = sorted(path.name for path in built.iterdir())
-    assert names == ["manifest.json", "model.int8.onnx", "model.int8.tflite", "model.onnx", "model.prepared.onnx"]
+    models = ["model.int8.onnx", "model.int8.tflite", "model.onnx", "model.prepared.onnx"]
+    assert names == ["checkpoint.pt", "manifest.json", *models, "training.csv"]
     manifest = json.loads((built / "manifest.json").read_text())
+    assert sorted(manifest["files"]) == ["checkpoint.pt", *models, "training.csv"]
     assert manifest["labels"] == LABELS
     assert manifest["input"]["shape"] == [1, 40, 98, 1]
     assert manifest["output"]["shape"] == [1, 6]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kws.artifact import sha256_file, write_json
-from kws.checkpoint import Checkpoint, save_checkpoint
+from kws.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint
 from kws.config import BEST_BY, FeatureConfig, ModelConfig, TrainConfig, to_dict
 from kws.dataset import Dataset
 from kws.errors import KwsError
@@ -30,7 +30,6 @@ from kws.training.state import TrainingState, load_state, remove_state, save_sta
 from kws.training.teacher import load_teacher
 from kws.training.tracking import Tracker
 
-CHECKPOINT_NAME = "checkpoint.pt"
 METRICS_NAME = "metrics.json"
 
 
