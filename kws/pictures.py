@@ -1,8 +1,7 @@
-"""Pictures of a run, drawn with matplotlib where it is installed (`pip install 'kws[tracking]'`)."""
+"""The confusion matrix as a picture, drawn with matplotlib."""
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.artifact import atomic_file
-from kws.errors import KwsError
 from kws.metrics import Indices, per_class
 
 if TYPE_CHECKING:
@@ -27,14 +25,8 @@ MAX_LABEL_CHARACTERS = 24
 POINTS_PER_INCH = 72
 
 
-def can_draw() -> bool:
-    return importlib.util.find_spec("matplotlib") is not None
-
-
 def draw_confusion(path: Path, matrix: Indices, labels: list[str], title: str) -> None:
-    """Write `confusion_figure` as a PNG. Raises KwsError if matplotlib is not installed."""
-    if not can_draw():
-        raise KwsError(f"{path}: drawing it needs matplotlib; run pip install 'kws[tracking]'.")
+    """Write `confusion_figure` as a PNG."""
     figure = confusion_figure(matrix, labels, title)
     with atomic_file(path) as temporary, warnings.catch_warnings():
         # A label in a script that no font here has is drawn as boxes; its row still says how it fares.
