@@ -51,8 +51,7 @@ class Built:
         torch_forms = (TORCH,) if CHECKPOINT_NAME in self.manifest["files"] else ()
         return (*torch_forms, FLOAT, QDQ, TFLITE, self.device)
 
-    @property
-    def features(self) -> FeatureConfig:
+    def feature_config(self) -> FeatureConfig:
         """Raises KwsError for a build of a given ONNX model."""
         if self.model.features is None:
             raise KwsError(f"{self.folder}: came from an ONNX model and has no features; give --inputs and --targets.")

@@ -23,6 +23,7 @@ from kws.gates import Gate, absent_keys, failures
 from kws.metrics import Indices
 from kws.noisy_clips import noisy_copies
 from kws.progress import note
+from kws.terminal import visible
 from quantize.affine import FloatArray
 from quantize.runtimes import OnnxRuntime
 
@@ -58,7 +59,7 @@ def benchmark_data(builds: Sequence[Path], data: Path, out: Path | None, gates: 
 
     read = _read_builds(builds, gates)
     for built in read:
-        _ = built.features
+        built.feature_config()
     return _benchmark(read, questions, out, gates)
 
 
@@ -93,10 +94,10 @@ def _read_builds(builds: Sequence[Path], gates: Sequence[Gate]) -> list[Built]:
     """Raises KwsError for what can be told of them before minutes of work."""
     read = [read_built(build) for build in builds]
     for built in read:
-        if sorted(built.model.labels) != sorted(read[0].model.labels):
+        if differing := sorted(set(built.model.labels) ^ set(read[0].model.labels)):
             raise KwsError(
-                f"{built.folder}: knows other labels ({', '.join(built.model.labels)}) than {read[0].folder} "
-                f"({', '.join(read[0].model.labels)}); compare builds of the same words."
+                f"{built.folder}: knows other labels than {read[0].folder} (not in both are "
+                f"{visible(', '.join(differing))}); compare builds of the same words."
             )
         unknown = [name for name in ("macs", "params") if built.network_figure(name) is None]
         if absent := absent_keys(gates, built.forms, unknown):
@@ -116,18 +117,19 @@ def _benchmark(
     for folder in folders:
         make_folder(folder)
     results = {}
-    for built, name, folder in zip(builds, names, folders, strict=True):
+    for built, name in zip(builds, names, strict=True):
         if several:
             note(f"Judging {built.folder}.")
         results[name] = _judge(built, questions)
-        write_json(folder / REPORT_NAME, results[name].as_json())
     return _conclude(results, folders, out, gates)
 
 
 def _conclude(
     results: dict[str, Benchmark], folders: Sequence[Path], out: Path | None, gates: Sequence[Gate]
 ) -> Path | None:
-    """Print and write what is said of all, and hold it against the gates."""
+    """Write and print what was found, and hold it against the gates."""
+    for folder, result in zip(folders, results.values(), strict=True):
+        write_json(folder / REPORT_NAME, result.as_json())
     written: Path | None = folders[0] / REPORT_NAME
     if len(results) == 1:
         print_benchmark(next(iter(results.values())))
@@ -189,10 +191,10 @@ def _compare(built: Built, asked: Questions, logits: dict[str, Logits], snr: Seq
 
 def _questions_of(built: Built, data: Path, *, with_noise: bool) -> Questions:
     """The test clips of `data`; noise is laid over all but silence, from the stretch of it that testing may use."""
-    dataset = load_dataset_for(built.model.labels, data, built.features, needed=["testing"])
+    dataset = load_dataset_for(built.model.labels, data, built.feature_config(), needed=["testing"])
     clips = dataset.evaluation_clips("testing")
     questions = Questions(
-        inputs=features_of_clips(clips.pcm, built.features),
+        inputs=features_of_clips(clips.pcm, built.feature_config()),
         targets=clips.targets,
         names=clips.names,
         spoken=_spoken_rows(built.model.labels, clips),
@@ -207,4 +209,6 @@ def _spoken_rows(labels: list[str], clips: EvaluationClips) -> Indices:
 
 def _noisy_inputs(built: Built, dataset: Dataset, clips: EvaluationClips, spoken: Indices) -> dict[float, FloatArray]:
     noise = dataset.noise_of("testing")
-    return {level: features_of_clips(pcm, built.features) for level, pcm in noisy_copies(clips.pcm[spoken], noise)}
+    return {
+        level: features_of_clips(pcm, built.feature_config()) for level, pcm in noisy_copies(clips.pcm[spoken], noise)
+    }

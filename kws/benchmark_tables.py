@@ -19,7 +19,7 @@ MAX_CONFUSIONS = 10
 MAX_DISAGREEMENTS = 5
 CORES = {"cortex_m4": "Cortex-M4", "cortex_m55": "Cortex-M55"}
 
-_WORDS = frozenset({"", "class", "said", "heard", "clip", "mostly heard as", "build"})
+_WORDS = frozenset({"", "class", "said", "heard", "clip", "mostly heard as", "build", "form"})
 
 
 def print_benchmark(result: Benchmark) -> None:
@@ -41,12 +41,14 @@ def paired_sentence(result: Benchmark) -> Text:
     """McNemar's test in plain words."""
     test, device = result.mcnemar, result.device
     low, high = (-100 * end for end in reversed(test.drop_interval))
-    chance = 1 - CONFIDENCE
-    verdict = "as chance alone would give" if test.p_value >= chance else "more than chance alone would give"
+    interval = f"{CONFIDENCE:.0%} interval {low:+.2f} .. {high:+.2f}"
+    change = f"{device} - float is {-100 * test.drop + 0.0:+.2f} points, {interval}."
+    if not test.float_only_right and not test.device_only_right:
+        return Text(f"Of {result.clips} clips float and {device} are right on the same ones: {change}")
+    verdict = "as chance alone would give" if test.p_value >= 1 - CONFIDENCE else "more than chance alone would give"
     return Text(
         f"Of {result.clips} clips {test.float_only_right} are right in float alone and {test.device_only_right} in "
-        f"{device} alone, {verdict} (McNemar's exact test, p = {_p_value(test.p_value)}): {device} - float is "
-        f"{-100 * test.drop + 0.0:+.2f} points, {CONFIDENCE:.0%} interval {low:+.2f} .. {high:+.2f}."
+        f"{device} alone, {verdict} (McNemar's exact test, p = {_p_value(test.p_value)}): {change}"
     )
 
 
@@ -62,12 +64,8 @@ def label_text(label: str) -> Text:
     return Text(visible(label))
 
 
-def interval_text(interval: Interval) -> str:
+def _interval(interval: Interval) -> str:
     return f"{100 * interval[0]:.1f} .. {100 * interval[1]:.1f} %"
-
-
-def instructions_text(count: int) -> str:
-    return f"{count:,}" if count else "?"
 
 
 def _class_table(result: Benchmark) -> Table:
@@ -122,7 +120,7 @@ def _snr_table(result: Benchmark) -> Table:
     made = table(f"Accuracy under noise, {result.snr[0].clips} clips with a word", "", *headings)
     for form in result.snr[0].accuracy:
         made.add_row(form, *[f"{point.accuracy[form]:.1%}" for point in result.snr])
-        made.add_row("", *[interval_text(point.accuracy_interval[form]) for point in result.snr], style="dim")
+        made.add_row("", *[_interval(point.accuracy_interval[form]) for point in result.snr], style="dim")
     return made
 
 
@@ -134,7 +132,7 @@ def _cost_table(result: Benchmark) -> Table:
     for core, name in CORES.items():
         made.add_row(f"arena, {name}, computed", f"{costs.arena[core]:,} bytes")
     for core, name in CORES.items():
-        made.add_row(f"instructions, {name}, estimated", instructions_text(costs.estimated_instructions[core]))
+        made.add_row(f"instructions, {name}, estimated", _count(costs.estimated_instructions[core]))
     unmeasured = costs.estimated_instructions["unmeasured_ops"]
     if unmeasured:
         made.add_row("  without ops that were never measured", f"{unmeasured:,}")
@@ -147,7 +145,7 @@ def _cost_table(result: Benchmark) -> Table:
 def _summary_table(result: Benchmark) -> Table:
     made = table(f"{result.clips} test clips", "", *result.forms)
     made.add_row("accuracy", *[f"{value:.2%}" for value in result.accuracy.values()])
-    intervals = [interval_text(interval) for interval in result.accuracy_interval.values()]
+    intervals = [_interval(interval) for interval in result.accuracy_interval.values()]
     made.add_row(f"{CONFIDENCE:.0%} interval", *intervals, style="dim")
     made.add_row("macro F1", *[f"{value:.2%}" for value in result.macro_f1.values()])
     made.add_row("same answer as float", *_but_float(result, lambda form: f"{result.agreements[form]:.2%}"))
@@ -155,6 +153,10 @@ def _summary_table(result: Benchmark) -> Table:
     errors = {form: f"{found['ece']:.1%}" for form, found in result.calibration.items()}
     made.add_row("calibration error of the scores", *[errors.get(form, "") for form in result.forms])
     return made
+
+
+def _count(instructions: int) -> str:
+    return f"{instructions:,}" if instructions else "?"
 
 
 def _but_float(result: Benchmark, cell: Callable[[str], str]) -> list[str]:

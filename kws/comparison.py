@@ -10,7 +10,7 @@ from rich.table import Table
 
 from kws.artifact import atomic_folder, write_json
 from kws.benchmark import FLOAT, Benchmark
-from kws.benchmark_tables import instructions_text, interval_text, label_text, report_console, table
+from kws.benchmark_tables import label_text, report_console, table
 from kws.errors import KwsError
 from kws.statistics import CONFIDENCE
 
@@ -71,22 +71,27 @@ def _summary(name: str, result: Benchmark) -> dict[str, Any]:
 
 def _comparison_table(results: Mapping[str, Benchmark]) -> Table:
     first = next(iter(results.values()))
-    headings = ("float", "device", f"{CONFIDENCE:.0%} interval", "device - float", "p", "same answer", "model bytes")
-    costs_headings = ("arena, Cortex-M4", "instructions, Cortex-M4")
-    made = table(f"{len(results)} builds on the same {first.clips} clips", "build", "", *headings, *costs_headings)
+    title = f"{len(results)} builds on the same {first.clips} clips"
+    headings = ("form", "float", "device", "interval", "change", "same answer", "bytes", "arena", "instr.")
+    made = table(title, "build", *headings)
+    made.caption = (
+        f"accuracy of the device with its {CONFIDENCE:.0%} interval, and its change from float in points; bytes of the "
+        "model, and of the arena on Cortex-M4; instructions there"
+    )
     for name, result in results.items():
         costs, device = result.costs, result.device
+        low, high = result.accuracy_interval[device]
+        instructions = costs.estimated_instructions["cortex_m4"]
         made.add_row(
             label_text(name),
             device,
             f"{result.accuracy[FLOAT]:.2%}",
             f"{result.accuracy[device]:.2%}",
-            interval_text(result.accuracy_interval[device]),
+            f"{100 * low:.1f} .. {100 * high:.1f}",
             f"{-100 * result.mcnemar.drop + 0.0:+.2f}",
-            f"{result.mcnemar.p_value:.2g}",
-            f"{result.agreement:.1%}",
+            f"{result.agreement:.2%}",
             f"{costs.model_bytes:,}",
             f"{costs.arena['cortex_m4']:,}",
-            instructions_text(costs.estimated_instructions["cortex_m4"]),
+            f"{instructions / 1e6:.1f} M" if instructions else "?",
         )
     return made

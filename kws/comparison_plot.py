@@ -55,7 +55,14 @@ def comparison_figure(results: Mapping[str, Benchmark]) -> Figure:
         axes.margins(x=0.15)
     panels[0].set_ylabel(f"accuracy, % ({CONFIDENCE:.0%} interval)")
     handles, names = panels[0].get_legend_handles_labels()
-    legend = figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)), frameon=False)
+    order = sorted(range(len(names)), key=lambda index: names[index] == FLOAT)
+    legend = figure.legend(
+        [handles[index] for index in order],
+        [names[index] for index in order],
+        loc="outside lower center",
+        ncols=min(4, len(names)),
+        frameon=False,
+    )
     for text in legend.get_texts():
         # Names of folders are no formulas: a lone $ must not stop the drawing.
         text.set_parse_math(False)
@@ -75,7 +82,7 @@ def _draw_panel(axes: Axes, results: Mapping[str, Benchmark], cost: _Cost) -> No
         axes.errorbar([place], [accuracy], yerr=spread, fmt="o", color=colour, capsize=3, label=label)
         axes.plot([place], [100 * result.accuracy[FLOAT]], "o", markersize=9, fillstyle="none", color=colour)
     if results:
-        axes.plot([], [], "o", markersize=9, fillstyle="none", color="0.5", label="float")
+        axes.plot([], [], "o", markersize=9, fillstyle="none", color="0.5", label=FLOAT)
 
 
 def _shortened(name: str) -> str:

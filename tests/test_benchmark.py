@@ -106,6 +106,10 @@ def test_the_paired_test_is_put_in_plain_words() -> None:
     assert "p = 1)" in sentence
     low, high = (100 * end for end in paired_difference_interval(7, 1, 0, 0))
     assert f"int8 - float is -12.50 points, 95% interval {-high:+.2f} .. {-low:+.2f}." in sentence
+    assert (
+        "8 clips float and int8 are right on the same ones: int8 - float is +0.00"
+        in paired_sentence(benchmark(0)).plain
+    )
     assert "more than chance alone" in paired_sentence(benchmark(wrong=8)).plain
 
 

@@ -11,7 +11,7 @@ from made_benchmarks import LABELS, benchmark, costs
 from kws.comparison import comparison, print_comparison, report_names, write_comparison
 from kws.errors import KwsError
 
-HOSTILE = "_$a<b>&\x1b[31m"
+HOSTILE = "_$x_$<b>&\x1b[31m"
 
 
 def test_builds_of_one_name_get_reports_of_their_own(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_the_panels_put_accuracy_over_size_instructions_and_arena() -> None:
         for accuracy in (75.0, 87.5, 100.0):
             assert any(x == pytest.approx(place) and y == pytest.approx(accuracy) for x, y in drawn)
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["float", "int8: _$a<b>&\\x1b[31m", "int8: two"]
+    assert legend == ["int8: _$x_$<b>&\\x1b[31m", "int8: two", "float"]
 
 
 def test_a_build_of_unknown_instructions_is_left_out_of_their_panel_alone() -> None:
