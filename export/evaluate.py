@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import onnx
@@ -35,7 +36,7 @@ def benchmark_data(build: Path, data: Path, out: Path) -> Path:
     Prints the tables and writes `out`/benchmark.json, which it returns. Raises KwsError for a build that is
     incomplete, was changed or came from an ONNX model, or data whose labels are not the model's.
     """
-    files, model = _read_build(build)
+    files, model = read_build(build)
     features = _features_of(build, model)
     make_folder(out)
     return _report(_judge_data(build, files, model, features, data), out)
@@ -43,13 +44,13 @@ def benchmark_data(build: Path, data: Path, out: Path) -> Path:
 
 def judge_data(build: Path, data: Path) -> Benchmark:
     """The figures of `benchmark_data`, printed and written nowhere; raises KwsError as it does."""
-    files, model = _read_build(build)
+    files, model = read_build(build)
     return _judge_data(build, files, model, _features_of(build, model), data)
 
 
 def benchmark_arrays(build: Path, inputs_path: Path, targets_path: Path, out: Path) -> Path:
     """The same on .npy files: inputs as the float model takes them and the index of the class of each."""
-    files, model = _read_build(build)
+    files, model = read_build(build)
     make_folder(out)
     inputs = read_inputs(inputs_path, OnnxRuntime(build / FLOAT_ONNX).clip_shape)
     targets = read_targets(targets_path, len(inputs), len(model.labels))
@@ -57,15 +58,19 @@ def benchmark_arrays(build: Path, inputs_path: Path, targets_path: Path, out: Pa
     return _report(_judge(build, files, model, inputs, targets, names), out)
 
 
-def _read_build(build: Path) -> tuple[ModelFiles, FirmwareModel]:
-    manifest = read_manifest(build, verify=[])
+def read_build(build: Path) -> tuple[ModelFiles, FirmwareModel]:
+    files = model_files(build, read_manifest(build, verify=[]))
+    read_manifest(build, verify=files.all)
+    return files, read_firmware_model(build / files.tflite)
+
+
+def model_files(build: Path, manifest: Mapping[str, Any]) -> ModelFiles:
+    """The names of the models of `build`; raises KwsError if its `manifest` does not say of which type they are."""
     options = manifest.get("options")
     activations = options.get("activations") if isinstance(options, dict) else None
     if activations not in get_args(StepType):
         raise KwsError(f"{build / MANIFEST_NAME}: does not say what its model computes with; run kws quantize again.")
-    files = ModelFiles(cast(StepType, activations))
-    read_manifest(build, verify=files.all)
-    return files, read_firmware_model(build / files.tflite)
+    return ModelFiles(cast(StepType, activations))
 
 
 def _features_of(build: Path, model: FirmwareModel) -> FeatureConfig:
