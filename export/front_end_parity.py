@@ -13,6 +13,7 @@ import numpy.typing as npt
 from kws.audio import Pcm
 from kws.config import FeatureConfig
 from kws.errors import KwsError
+from kws.progress import track
 from quantize.affine import FloatArray, StepArray, StepType
 from quantize.compare import MAX_STEPS, Check, at_least, at_most, step_differences
 
@@ -113,7 +114,8 @@ def c_features(program: Path, pcm: Pcm, config: FeatureConfig, dtype: StepType) 
 
     Raises KwsError if the program fails, or prints anything else.
     """
-    values = np.stack([_values(program, clip, config) for clip in pcm]).transpose(0, 2, 1)
+    rows = [_values(program, clip, config) for clip in track(pcm, "C front end", len(pcm))]
+    values = np.stack(rows).transpose(0, 2, 1)
     integers = values[:, config.mel_bands :]
     limits = np.iinfo(dtype)
     if integers.min() < limits.min or integers.max() > limits.max:

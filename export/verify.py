@@ -59,7 +59,7 @@ class Verification:
 
     def inform(self, figures: Mapping[str, float]) -> None:
         for name, value in figures.items():
-            print(f"{'':<8}{name} is {value:.6g}.", flush=True)
+            print(f"{'info':<8}{name} is {value:.6g}.", flush=True)
         self.figures.update(figures)
 
     def skip(self, arrow: str, reason: str) -> None:

@@ -52,8 +52,8 @@ def array_inputs(model: FirmwareModel, clip_shape: tuple[int, ...], path: Path |
         raise KwsError(f"The float model takes inputs of no fixed shape ({clip_shape}); run kws quantize again.")
     limits = np.iinfo(model.input.dtype)
     affine = Affine(model.input.scale, model.input.zero_point, dtype=model.input.dtype)
-    # Half of the range: as a rule that of most values that come.
-    steps = np.random.default_rng(0).integers(limits.min // 2, limits.max // 2, (count, *clip_shape))
+    # A quarter of the range: where all values were as large as the largest ever are, tensors would saturate.
+    steps = np.random.default_rng(0).integers(limits.min // 4, limits.max // 4, (count, *clip_shape))
     noise = affine.dequantize(steps.astype(model.input.dtype))
     return VerifyInputs(features=noise, pcm=None, origin="inputs of noise; --inputs NPY takes real ones")
 

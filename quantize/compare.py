@@ -19,7 +19,8 @@ from quantize.affine import StepArray, StepType
 EXPORT_MAX_LOGIT_DIFFERENCE = 1e-4
 REWRITE_MAX_LOGIT_DIFFERENCE = 1e-3
 REWRITE_MAX_RELATIVE_DIFFERENCE = 1e-5
-QUANTIZATION_MIN_SQNR_DB = 6.0
+# Float models of two seeds, trained for the same words, came to 9 dB; integer ones to 17 on noise and 27 on speech.
+QUANTIZATION_MIN_SQNR_DB = 12.0
 # float32 sums and rare ties show in int16, where 16 steps are a sixteenth of one in int8.
 MAX_STEPS: dict[StepType, int] = {"int8": 1, "int16": 16}
 DEVICE_MIN_SHARE_WITHIN_STEPS = 0.99
