@@ -17,7 +17,7 @@ from export.from_checkpoint import ORIGIN, manifest_fields, torch_answer
 from export.front_end_parity import ARROW, FeaturesOfClips, build_front_end, check_fixed_point, check_front_end
 from export.headers import render_firmware, stale_files
 from export.verify_inputs import VerifyInputs, array_inputs, clip_inputs
-from kws.artifact import MANIFEST_NAME, damage, read_manifest, tool_versions, write_json
+from kws.artifact import MANIFEST_NAME, damage, make_folder, read_manifest, tool_versions, write_json
 from kws.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint
 from kws.config import FeatureConfig
 from kws.errors import KwsError
@@ -78,9 +78,11 @@ def verify(build: Path, options: VerifyOptions, out: Path | None = None) -> Path
     Returns `out`. Raises KwsError if a file is not what the manifest says, and after all arrows were run (and `out` was
     written) if one of them failed.
     """
+    if out is not None:
+        make_folder(out.parent)
     manifest = _read_undamaged(build)
-    made, installed = manifest.get("versions"), tool_versions()
-    print(_versions_line(made if isinstance(made, dict) else {}, installed))
+    made, installed = _versions(manifest), tool_versions()
+    print(_versions_line(made, installed))
     inputs, found = _run_arrows(build, manifest, options)
     if out is not None:
         write_json(
@@ -111,11 +113,17 @@ def _read_undamaged(build: Path) -> dict[str, Any]:
     return manifest
 
 
-def _versions_line(made: Mapping[str, Any], installed: Mapping[str, str]) -> str:
+def _versions(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Those that the build was made with; {} if the manifest does not say."""
+    versions = manifest.get("versions")
+    return {name: visible(str(version)) for name, version in versions.items()} if isinstance(versions, dict) else {}
+
+
+def _versions_line(made: Mapping[str, str], installed: Mapping[str, str]) -> str:
     others = [name for name, version in installed.items() if made.get(name) != version]
     if not others:
         return f"Made and verified with {', '.join(f'{name} {version}' for name, version in installed.items())}."
-    then = ", ".join(f"{name} {visible(str(made.get(name, '(unknown)')))}" for name in others)
+    then = ", ".join(f"{name} {made.get(name, '(unknown)')}" for name in others)
     now = ", ".join(f"{name} {installed[name]}" for name in others)
     return f"Made with {then}, verified with {now}; all else is of the same version."
 
@@ -193,14 +201,17 @@ def _check_front_end(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         firmware = options.firmware or folder / "firmware"
-        if options.firmware is None:
-            render_firmware(tflite, firmware)
+
+        def program(kind: str, *, fixed_point: bool) -> Path:
+            if options.firmware is None and not firmware.exists():
+                render_firmware(tflite, firmware)
+            return build_front_end(firmware, folder / kind, fixed_point=fixed_point)
 
         def in_float() -> list[Check]:
-            return check_front_end(python, build_front_end(firmware, folder / "float", fixed_point=False), config)
+            return check_front_end(python, program("float", fixed_point=False), config)
 
         def in_fixed_point() -> list[Check]:
-            return check_fixed_point(python, build_front_end(firmware, folder / "fixed", fixed_point=True), config)
+            return check_fixed_point(python, program("fixed", fixed_point=True), config)
 
         found.check(f"{ARROW}, float", in_float)
         if python.dtype == "int8":
@@ -221,5 +232,6 @@ def _counted(what: str, names: list[str]) -> str:
 
 def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
     """JSON has no NaN and no infinity."""
-    is_number = {name: isinstance(value, float) and not math.isfinite(value) for name, value in values.items()}
-    return {name: None if is_number[name] else value for name, value in values.items()}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }
