@@ -143,3 +143,10 @@ def test_a_manifest_names_files_beside_it_only_and_cannot_steer_the_terminal(fol
     found = damage_of(folder)
     assert len(found) == 2
     assert all(phrase.isprintable() for phrase in found)
+
+
+def test_a_file_in_another_folder_is_none_of_a_manifest(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "model.onnx").write_bytes(b"model")
+    write_manifest(folder, {}, ["model.onnx", "sub/model.onnx"])
+    assert damage_of(folder) == ["manifest.json describes sub/model.onnx, which is no file of it"]
