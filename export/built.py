@@ -76,16 +76,22 @@ class Built:
 def read_built(folder: Path) -> Built:
     """Raises KwsError for a build that is incomplete or was changed."""
     manifest = read_manifest(folder, verify=[])
-    options = manifest.get("options")
-    activations = options.get("activations") if isinstance(options, dict) else None
-    if activations not in get_args(StepType):
-        raise KwsError(f"{folder / MANIFEST_NAME}: does not say what its model computes with; run kws quantize again.")
-    files = ModelFiles(cast(StepType, activations))
+    files = model_files(folder, manifest)
     described = manifest.get("files")
     kept = [CHECKPOINT_NAME] if isinstance(described, dict) and CHECKPOINT_NAME in described else []
     read_manifest(folder, verify=[*files.all, *kept])
     model = read_firmware_model(folder / files.tflite)
     return Built(folder=folder, manifest=manifest, files=files, model=model)
+
+
+def model_files(folder: Path, manifest: Mapping[str, Any]) -> ModelFiles:
+    """The names of the models of the build `folder`; raises KwsError if its `manifest` does not say of which type they
+    are."""
+    options = manifest.get("options")
+    activations = options.get("activations") if isinstance(options, dict) else None
+    if activations not in get_args(StepType):
+        raise KwsError(f"{folder / MANIFEST_NAME}: does not say what its model computes with; run kws quantize again.")
+    return ModelFiles(cast(StepType, activations))
 
 
 def costs_of(built: Built) -> Costs:

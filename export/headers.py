@@ -30,7 +30,8 @@ from kws.errors import KwsError
 
 GENERATED_FOLDER = "generated"
 TEMPLATE_SUFFIX = ".j2"
-_FRONT_END_PREFIXES = ("feature_", "detector_")
+_DETECTOR_PREFIX = "detector_"
+_FRONT_END_PREFIXES = ("feature_", _DETECTOR_PREFIX)
 
 _EXPORT_FOLDER = Path(__file__).resolve().parent
 _SKELETON_FOLDER = _EXPORT_FOLDER.parent / "firmware_template"
@@ -79,6 +80,27 @@ def render_firmware(model: Path, out: Path, detector: DetectorParams | None = No
             f"{out}: cannot write the firmware ({error.strerror or error}); choose another output folder."
         ) from error
     return sorted([out / relative for relative in skeleton] + [out / GENERATED_FOLDER / name for name in generated])
+
+
+def stale_files(model: Path, firmware: Path) -> list[str]:
+    """The files of generated/ in the folder `firmware` that are missing or not those of the TFLite file `model`.
+
+    The detector may have been given other numbers; of its files only the model that they name is compared.
+    Raises KwsError if `model` or its manifest does not fit, or `firmware` is no firmware folder.
+    """
+    firmware_model = read_firmware_model(model)
+    if not all((firmware / mark).is_file() for mark in _SKELETON_MARKS):
+        raise KwsError(f"{firmware}: is no firmware folder; give one that kws headers wrote.")
+    measured_bytes = measure_arena_bytes(firmware_model.data, source=str(model))
+    golden = make_golden(firmware_model, measured_bytes)
+    banner, stale = _banner(firmware_model).encode("ascii"), []
+    for name, text in render_generated(firmware_model, measured_bytes, golden, DetectorParams()).items():
+        file = firmware / GENERATED_FOLDER / name
+        found = file.read_bytes() if file.is_file() else b""
+        is_fresh = found.startswith(banner) if name.startswith(_DETECTOR_PREFIX) else found == text.encode("ascii")
+        if not is_fresh:
+            stale.append(name)
+    return stale
 
 
 def render_generated(

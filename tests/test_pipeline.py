@@ -131,11 +131,10 @@ def test_a_wrong_scale_in_the_device_model_fails_the_proof(
     dataset = load_dataset_for(checkpoint.labels, spoken, checkpoint.features)
     features = features_of_clips(dataset.evaluation_clips("validation").pcm, checkpoint.features)
     source = checkpoint_source(checkpoint, trained_run / "checkpoint.pt", features, features)
-    prepared = onnx.load(built / "model.prepared.onnx")
     with reference_process() as reference:
-        prove(source, prepared, built, ModelFiles("int8"), reference)
+        prove(source, built, ModelFiles("int8"), reference)
     with reference_process() as reference, pytest.raises(KwsError, match="QDQ ONNX -> TFLM"):
-        prove(source, prepared, folder, ModelFiles("int8"), reference)
+        prove(source, folder, ModelFiles("int8"), reference)
 
 
 def test_the_qdq_graph_and_the_device_answer_real_clips_alike_and_not_always_the_same(

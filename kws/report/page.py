@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from kws.artifact import write_text
-from kws.pictures import visible
 from kws.report.facts import ReportFacts
 from kws.report.sections import sections, summary
+from kws.terminal import visible
 
 PAGE_NAME = "report.html"
 TEMPLATE_FOLDER = Path(__file__).parent

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kws.pictures import visible
 from kws.report import plots
 from kws.report.facts import DeviceFacts, Json, ReportFacts
 from kws.report.plots import FLOAT, Plot
+from kws.terminal import visible
 
 # Longer tables are folded up.
 OPEN_ROWS = 14

@@ -22,8 +22,9 @@ from typing import Any, Protocol
 from kws.artifact import write_text
 from kws.errors import KwsError
 from kws.metrics import Indices
-from kws.pictures import CONFUSION_NAME, draw_confusion, visible
+from kws.pictures import CONFUSION_NAME, draw_confusion
 from kws.progress import note
+from kws.terminal import visible
 from kws.training.store import DEFAULT_URI, INSTALL, StoreAddress, import_mlflow
 
 EXPERIMENT = "kws"
