@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,42 @@ def read_audio(path: Path, sample_rate_hz: int) -> Samples:
     if len(mono) == 0:
         raise KwsError(f"{path}: too short to resample to {sample_rate_hz} Hz; remove it or record it again.")
     return mono
+
+
+def read_audio_blocks(path: Path, sample_rate_hz: int, block_seconds: int = 60) -> Iterator[Samples]:
+    """What `read_audio` reads, in blocks of about `block_seconds`, so that hours of it need little memory.
+
+    Raises KwsError as `read_audio` does, some of it only when the bad block is reached.
+    """
+    import soundfile
+    import soxr
+
+    try:
+        with soundfile.SoundFile(libsndfile_path(path)) as file:
+            resampler = soxr.ResampleStream(file.samplerate, sample_rate_hz, 1, dtype="float32")
+            found = 0
+            while len(frames := file.read(block_seconds * file.samplerate, dtype="float32", always_2d=True)):
+                if not np.isfinite(frames).all():
+                    raise KwsError(f"{path}: holds NaN or infinite samples; remove it or save it again.")
+                found += len(frames)
+                mono = frames.mean(axis=1)
+                yield mono if file.samplerate == sample_rate_hz else resampler.resample_chunk(mono)
+            if found == 0:
+                raise KwsError(f"{path}: holds no samples; remove it or record it again.")
+            if file.samplerate != sample_rate_hz:
+                yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+    except (soundfile.SoundFileError, OSError, RuntimeError, ValueError) as error:
+        raise KwsError(f"{path}: cannot be decoded as audio; remove it or save it again as WAV or FLAC.") from error
+
+
+def audio_seconds(path: Path) -> float:
+    """How long the file says that it is. Raises KwsError if it is no audio."""
+    import soundfile
+
+    try:
+        return float(soundfile.info(libsndfile_path(path)).duration)
+    except (soundfile.SoundFileError, OSError, RuntimeError, ValueError) as error:
+        raise KwsError(f"{path}: cannot be decoded as audio; remove it or save it again as WAV or FLAC.") from error
 
 
 def libsndfile_path(path: Path) -> bytes | str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kws.commands.arguments import add_command
+from kws.commands.arguments import add_command, count, positive, positive_number
 
 if TYPE_CHECKING:
     from kws.commands.arguments import Commands
@@ -23,9 +24,48 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="REPORT", help="folder for benchmark.json (default: the BUILD folder)"
     )
+    _add_stream(parser)
+
+
+def _add_stream(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "streaming (--stream): listens to long audio as the firmware does and writes stream.json and detector.json"
+    )
+    group.add_argument("--stream", action="store_true", help="count false accepts an hour and missed words instead")
+    group.add_argument(
+        "--hours", type=positive_number, default=1.0, metavar="H", help="length of the audio made of clips (default: 1)"
+    )
+    group.add_argument(
+        "--false-accepts-per-hour",
+        type=positive_number,
+        default=1.0,
+        metavar="N",
+        help="what thresholds are chosen for, on the validation split (default: 1)",
+    )
+    group.add_argument(
+        "--per-keyword",
+        action="store_true",
+        help="choose a threshold for each keyword, rather than one for all: for many hours only",
+    )
+    group.add_argument(
+        "--recording", type=Path, metavar="WAV", help="listen to this instead of a scene of test clips (default: none)"
+    )
+    group.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="what is said in --recording: start and end in seconds and the word, tabs between, as Audacity exports "
+        "them (default: none)",
+    )
+    group.add_argument("--detector", type=Path, metavar="FILE", help="JSON: times of the detector (default: its own)")
+    group.add_argument("--write-audio", action="store_true", help="keep what was listened to: scene.wav and scene.txt")
+    group.add_argument("--seed", type=count, default=0, metavar="N", help="of the scenes (default: 0)")
+    group.add_argument("--workers", type=positive, metavar="N", help="processes (default: one for each core)")
 
 
 def _run(options: argparse.Namespace) -> Path:
+    if options.stream:
+        return _run_stream(options)
     arrays = (options.inputs, options.targets)
     if (options.data is None) == (arrays == (None, None)) or (options.data is None and None in arrays):
         options.refuse("give either --data, or --inputs and --targets together")
@@ -35,3 +75,28 @@ def _run(options: argparse.Namespace) -> Path:
     if options.data is not None:
         return benchmark_data(options.build, options.data, out)
     return benchmark_arrays(options.build, options.inputs, options.targets, out)
+
+
+def _run_stream(options: argparse.Namespace) -> Path:
+    if (options.recording is None) != (options.labels is None):
+        options.refuse("give --recording and --labels together")
+    if options.data is None and options.recording is None:
+        options.refuse("--stream needs --data, or --recording and --labels")
+    if options.inputs or options.targets:
+        options.refuse("--stream listens to audio; leave --inputs and --targets away")
+    from export.stream_evaluation import StreamOptions, evaluate_stream
+    from kws.detector import DetectorParams, read_detector
+
+    chosen = StreamOptions(
+        data=options.data,
+        recording=options.recording,
+        labels=options.labels,
+        hours=options.hours,
+        seed=options.seed,
+        false_accepts_per_hour=options.false_accepts_per_hour,
+        per_keyword=options.per_keyword,
+        params=read_detector(options.detector) if options.detector else DetectorParams(),
+        write_audio=options.write_audio,
+        workers=options.workers or os.cpu_count() or 1,
+    )
+    return evaluate_stream(options.build, chosen, options.out or options.build)
