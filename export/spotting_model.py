@@ -18,7 +18,7 @@ from kws.config import FeatureConfig
 from kws.detector import Posteriors, posteriors_of_logits, posteriors_of_probabilities
 from kws.errors import KwsError
 from kws.stream import PosteriorsOf
-from quantize.affine import Affine, FloatArray, StepType
+from quantize.affine import Affine, FloatArray, StepArray, StepType
 from quantize.runtimes import OnnxRuntime, TflmRuntime
 
 KINDS = "a checkpoint.pt, a folder of kws quantize, or a .onnx or .tflite in it"
@@ -114,7 +114,7 @@ def _integer_answers(path: Path, facts: FirmwareModel) -> PosteriorsOf:
     return lambda windows: posteriors_of_logits(logits_of(windows), facts.output.scale)
 
 
-def simulated_logits(qdq: Path, facts: FirmwareModel) -> Callable[[FloatArray], FloatArray]:
+def simulated_logits(qdq: Path, facts: FirmwareModel) -> Callable[[FloatArray], StepArray]:
     """The integer logits of the QDQ model at `qdq`, which simulates the .tflite of `facts`."""
     runtime = OnnxRuntime(qdq)
     output = Affine(facts.output.scale, facts.output.zero_point, dtype=facts.output.dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from export.stream_posteriors import PcmFile, window_count
+from export.stream_posteriors import PcmFile
 from kws.artifact import atomic_file
-from kws.audio import Pcm, audio_seconds, read_audio_blocks, to_pcm16
 from kws.config import FeatureConfig
 from kws.dataset import Dataset
-from kws.errors import KwsError
 from kws.label_track import check_labels, read_labels, write_labels
 from kws.progress import track
 from kws.scene import BLOCK_S, SNR_DB, Scene, make_scene
 from kws.spotting import Word
+from kws.stream import recording_blocks
 
 SCENE_AUDIO, SCENE_LABELS = "scene.wav", "scene.txt"
 
@@ -57,9 +56,7 @@ def recording_material(
 ) -> Material:
     """`recording` decoded to `path`. Raises KwsError if it is shorter than a window, or `labels` are not of it."""
     words = read_labels(labels)
-    pcm = PcmFile.write(path, pcm_blocks(recording, config))
-    if window_count(config, pcm.samples, 1) == 0:
-        raise too_short(recording, pcm.samples, config)
+    pcm = PcmFile.write(path, recording_blocks(recording, config))
     check_labels(labels, words, keywords, recording, pcm.samples * 1000 // config.sample_rate_hz)
     others = [word for word in words if word.label not in keywords]
     return Material(
@@ -69,22 +66,6 @@ def recording_material(
         negative_speech_seconds=sum(word.end_ms - word.start_ms for word in others) / 1000,
         distinct_negative_clips=len(others),
         origin={"recording": recording.name, "labels": labels.name},
-    )
-
-
-def pcm_blocks(recording: Path, config: FeatureConfig) -> Iterator[Pcm]:
-    """A recording of any length as 16-bit samples, in blocks, with a progress bar."""
-    blocks = read_audio_blocks(recording, config.sample_rate_hz, BLOCK_S)
-    for block in track(blocks, f"Reading {recording.name}", int(audio_seconds(recording) / BLOCK_S) + 1):
-        yield to_pcm16(block)
-
-
-def too_short(recording: Path, samples: int, config: FeatureConfig) -> KwsError:
-    needed = config.window_samples + (config.frames - 1) * config.hop_samples
-    found_ms, needed_ms = (count * 1000 / config.sample_rate_hz for count in (samples, needed))
-    return KwsError(
-        f"{recording}: lasts {found_ms:.0f} ms, but the model needs {needed_ms:.0f} ms for one answer; "
-        "give a longer recording."
     )
 
 

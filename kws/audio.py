@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -47,22 +47,18 @@ def read_audio_blocks(path: Path, sample_rate_hz: int, block_seconds: int = 60) 
     Raises KwsError as `read_audio` does, some of it only when the bad block is reached.
     """
     import soundfile
-    import soxr
 
     try:
         with soundfile.SoundFile(libsndfile_path(path)) as file:
-            resampler = soxr.ResampleStream(file.samplerate, sample_rate_hz, 1, dtype="float32")
-            found = 0
+            resample_block, found = resample_stream(file.samplerate, sample_rate_hz), 0
             while len(frames := file.read(block_seconds * file.samplerate, dtype="float32", always_2d=True)):
                 if not np.isfinite(frames).all():
                     raise KwsError(f"{path}: holds NaN or infinite samples; remove it or save it again.")
                 found += len(frames)
-                mono = frames.mean(axis=1)
-                yield mono if file.samplerate == sample_rate_hz else resampler.resample_chunk(mono)
+                yield resample_block(frames.mean(axis=1), False)
             if found == 0:
                 raise KwsError(f"{path}: holds no samples; remove it or record it again.")
-            if file.samplerate != sample_rate_hz:
-                yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            yield resample_block(np.zeros(0, np.float32), True)
     except (soundfile.SoundFileError, OSError, RuntimeError, ValueError) as error:
         raise KwsError(f"{path}: cannot be decoded as audio; remove it or save it again as WAV or FLAC.") from error
 
@@ -90,6 +86,16 @@ def resample(samples: Samples, from_hz: int, to_hz: int) -> Samples:
 
     resampled: Samples = soxr.resample(samples, from_hz, to_hz).astype(np.float32)
     return resampled
+
+
+def resample_stream(from_hz: int, to_hz: int) -> Callable[[Samples, bool], Samples]:
+    """`resample` for samples in blocks, of which the last is marked; some come out later than they went in."""
+    if from_hz == to_hz:
+        return lambda samples, last: samples
+    import soxr
+
+    stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32")
+    return lambda samples, last: np.asarray(stream.resample_chunk(samples, last=last), np.float32)
 
 
 def fit_clip(samples: Samples, clip_samples: int) -> Samples:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.metrics import Indices, accuracy, agreement, confusion_matrix, per_class, sqnr_db
+from kws.terminal import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -148,7 +149,7 @@ def _percent(fraction: float | None) -> str:
 
 
 def _visible(label: str) -> Text:
-    """A label with control characters escaped: it comes from a folder name and must not steer the terminal."""
+    """A label as no markup."""
     from rich.text import Text
 
-    return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in label))
+    return Text(visible(label))

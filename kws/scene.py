@@ -90,9 +90,9 @@ class Scene:
             yield to_pcm16(mix)
 
     def _noise_samples(self, stretch: Noise) -> Samples:
-        recording = self.recordings[stretch.recording]
-        samples = recording.take(np.arange(stretch.offset, stretch.offset + stretch.samples), mode="wrap")
-        return samples * _fades(len(samples), round(FADE_S * self.rate_hz)) * np.float32(stretch.gain)
+        places = np.arange(stretch.offset, stretch.offset + stretch.samples)
+        samples: Samples = self.recordings[stretch.recording].take(places, mode="wrap") * np.float32(stretch.gain)
+        return samples * _fades(len(samples), round(FADE_S * self.rate_hz))
 
 
 def make_scene(dataset: Dataset, split: str, rate_hz: int, hours: float, seed: int) -> Scene:
@@ -141,7 +141,8 @@ def _place(
     rate_hz: int,
 ) -> list[Placed]:
     decks = [_deck(rng, keyword_rows), _deck(rng, other_rows)]
-    placed, at = [], 0
+    placed: list[Placed] = []
+    at = 0
     while True:
         at += round((LEAST_GAP_S + rng.exponential(MEAN_FURTHER_GAP_S)) * rate_hz)
         if at + clip_samples + round(LEAST_GAP_S * rate_hz) > samples:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from kws.audio import Pcm, to_float
+from kws.audio import Pcm, audio_seconds, read_audio_blocks, to_float, to_pcm16
 from kws.config import FeatureConfig
 from kws.detector import DetectorParams, Event, Posteriors, detect
+from kws.errors import KwsError
 from kws.features import LogMel
+from kws.progress import track
+from kws.terminal import visible
 
 PosteriorsOf = Callable[[npt.NDArray[np.float32]], Posteriors]
 # torch sums the mel bands of a handful of frames in another order than those of many, which shows in the last bit.
 FRAMES_MULTIPLE = 16
 FRAMES_AT_ONCE = 256 * FRAMES_MULTIPLE
+BLOCK_SECONDS = 10
 
 Windows = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 
@@ -96,3 +101,20 @@ def stream_events(
     if not len(windows):
         return []
     return detect(times_ms.tolist(), posteriors_of(windows), params, labels)
+
+
+def recording_blocks(path: Path, config: FeatureConfig) -> Iterator[Pcm]:
+    """A file of any length, rate and number of channels as int16 samples of the model's rate, with a progress bar.
+
+    Raises KwsError as `read_audio_blocks` does, and at the end if there were too few samples for a window.
+    """
+    samples, blocks = 0, read_audio_blocks(path, config.sample_rate_hz, BLOCK_SECONDS)
+    for block in track(blocks, f"Reading {visible(path.name)}", int(audio_seconds(path) / BLOCK_SECONDS) + 1):
+        samples += len(block)
+        yield to_pcm16(block)
+    needed = config.window_samples + (config.frames - 1) * config.hop_samples
+    if samples < needed:
+        found_ms, needed_ms = (count * 1000 // config.sample_rate_hz for count in (samples, needed))
+        raise KwsError(
+            f"{path}: lasts {found_ms} ms, but the model needs {needed_ms} ms for an answer; give a longer recording."
+        )

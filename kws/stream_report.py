@@ -169,6 +169,8 @@ def _targets_table(report: StreamReport) -> Table:
 
 
 def _keyword_table(report: StreamReport) -> Table | None:
+    from rich.text import Text
+
     if report.chosen is None:
         return None
     headings = ("said", "heard", "false accepts", "threshold", "median latency")
@@ -176,7 +178,7 @@ def _keyword_table(report: StreamReport) -> Table | None:
     for row in report.per_keyword():
         latency = row["latency_median_ms"]
         table.add_row(
-            visible(row["label"]),
+            Text(visible(row["label"])),
             str(row["words"]),
             str(row["hits"]),
             str(row["false_accepts"]),
@@ -187,12 +189,14 @@ def _keyword_table(report: StreamReport) -> Table | None:
 
 
 def _cause_table(report: StreamReport) -> Table | None:
+    from rich.text import Text
+
     found = report.causes()
     if not found:
         return None
     table = _table("False accepts", "event", "during", "count")
     for label, said, count in found[:MAX_CAUSES_SHOWN]:
-        table.add_row(visible(label), visible(said), str(count))
+        table.add_row(Text(visible(label)), Text(visible(said)), str(count))
     if len(found) > MAX_CAUSES_SHOWN:
         table.caption = f"and {len(found) - MAX_CAUSES_SHOWN} rarer kinds"
     return table

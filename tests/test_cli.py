@@ -15,7 +15,7 @@ from kws.checkpoint import Checkpoint, save_checkpoint
 from kws.config import FeatureConfig, ModelConfig, TrainConfig
 from kws.model import BCResNet
 
-COMMANDS = ("fetch", "synth", "prepare", "train", "quantize", "headers", "benchmark", "inspect")
+COMMANDS = ("fetch", "synth", "prepare", "train", "quantize", "headers", "benchmark", "detect", "inspect")
 
 
 def assert_one_sentence(message: str, *parts: str) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from kws.artifact import atomic_file
 from kws.errors import KwsError
 from kws.metrics import Indices, per_class
+from kws.terminal import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,11 +63,6 @@ def confusion_figure(matrix: Indices, labels: list[str], title: str) -> Figure:
         _write_counts(axes, matrix, share, 0.8 * font_points)
     axes.set_title(visible(title), pad=12, parse_math=False)
     return figure
-
-
-def visible(label: str) -> str:
-    """A label on one line: control characters escaped, for it is a stranger's folder name."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in label)
 
 
 def _write_labels(axes: Axes, labels: list[str], font_points: float) -> None:

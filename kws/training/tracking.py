@@ -23,7 +23,8 @@ from kws.artifact import write_text
 from kws.errors import KwsError
 from kws.metrics import Indices
 from kws.progress import note
-from kws.training.pictures import CONFUSION_NAME, can_draw, draw_confusion, visible
+from kws.terminal import visible
+from kws.training.pictures import CONFUSION_NAME, can_draw, draw_confusion
 from kws.training.store import DEFAULT_URI, INSTALL, StoreAddress, import_mlflow
 
 EXPERIMENT = "kws"
