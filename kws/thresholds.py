@@ -73,10 +73,14 @@ def choose(tuning: Judged, false_accepts_per_hour: float, *, per_keyword: bool) 
 
 
 def best_point(points: Sequence[DetPoint], allowed: float) -> DetPoint | None:
-    """The point with the fewest misses among those of at most `allowed` false accepts; of equals the highest
-    threshold. None if there is none."""
+    """The point with the fewest misses among those of at most `allowed` false accepts, None if there is none.
+
+    Of equals it is the one in the middle, which is farthest from a false accept here and a miss there.
+    """
     fitting = [point for point in points if len(point.spotted.false_accepts) <= allowed]
-    return min(fitting, key=lambda p: (len(p.spotted.missed), -p.threshold_q15), default=None)
+    fewest = min((len(point.spotted.missed) for point in fitting), default=0)
+    equals = [point for point in fitting if len(point.spotted.missed) == fewest]
+    return equals[len(equals) // 2] if equals else None
 
 
 def keyword_thresholds(tuning: Judged, allowed: float) -> dict[str, float] | None:
@@ -99,28 +103,32 @@ def keyword_thresholds(tuning: Judged, allowed: float) -> dict[str, float] | Non
     return None
 
 
-@dataclass(frozen=True, kw_only=True, order=True)
+@dataclass(frozen=True, kw_only=True)
 class _Choice:
-    """What a keyword gets for its threshold; the smaller the better."""
+    """What a keyword gets for its threshold."""
 
-    misses: int
-    below_highest: int
     threshold_q15: int
+    misses: int
     false_accepts: int
 
 
 def _choices(tuning: Judged, keyword: str, most: int) -> list[_Choice | None]:
-    """The best for 0 to `most` false accepts of `keyword`; None where none keeps to it."""
+    """The best for 0 to `most` false accepts of `keyword`, of equals the middle one; None where none keeps to it."""
     found = [
         _Choice(
-            misses=sum(word.label == keyword for word in point.spotted.missed),
-            below_highest=POSTERIOR_ONE - point.threshold_q15,
             threshold_q15=point.threshold_q15,
+            misses=sum(word.label == keyword for word in point.spotted.missed),
             false_accepts=sum(tuning.labels[event.label] == keyword for event, _ in point.spotted.false_accepts),
         )
         for point in tuning.points
     ]
-    return [min((one for one in found if one.false_accepts <= budget), default=None) for budget in range(most + 1)]
+    return [_best([one for one in found if one.false_accepts <= budget]) for budget in range(most + 1)]
+
+
+def _best(choices: Sequence[_Choice]) -> _Choice | None:
+    fewest = min((one.misses for one in choices), default=0)
+    equals = [one for one in choices if one.misses == fewest]
+    return equals[len(equals) // 2] if equals else None
 
 
 def _share_out(choices: Mapping[str, list[_Choice | None]], most: int) -> dict[str, int] | None:

@@ -6,15 +6,13 @@ import math
 
 import numpy as np
 import pytest
+from streams import KEYWORDS, LABELS, judged_stream
 
 from kws.detector import POSTERIOR_ONE, DetectorParams, Event, Posteriors, detect
 from kws.detector_sweep import SmoothedStream, same_threshold, threshold_grid
 from kws.intervals import poisson, wilson
 from kws.spotting import NO_WORD, WINDOW_GRACE_MS, Word, WordTrack, causes
-from kws.thresholds import Judged, choose, sweep
-
-LABELS = ["_silence_", "_unknown_", "yes", "no"]
-KEYWORDS = ["yes", "no"]
+from kws.thresholds import choose
 
 
 def random_stream(seed: int, count: int = 400) -> tuple[np.ndarray, Posteriors]:
@@ -113,22 +111,14 @@ def test_a_long_word_does_not_hide_behind_later_short_ones() -> None:
     assert len(said.match([event("yes", 9500)]).heard) == 1
 
 
-def judged(shares: list[tuple[float, str | None]], hours: float = 1.0) -> Judged:
-    """A burst of a second for each (posterior of yes, what is said); the rest is silence."""
-    rows, words = [], []
-    for index, (share, said) in enumerate(shares):
-        rows += [(0.0, 1.0, 0.0, 0.0)] * 20 + [(0.0, 1 - share, share, 0.0)] * 10
-        if said is not None:
-            words.append(Word(label=said, start_ms=index * 3000 + 2000, end_ms=index * 3000 + 3000))
-    times_ms = np.arange(1, len(rows) + 1) * 100
-    posteriors = np.rint(np.array(rows) * POSTERIOR_ONE).astype(np.uint16)
-    params = DetectorParams()
-    stream, words_said = SmoothedStream(times_ms, posteriors, params), WordTrack(words, LABELS, KEYWORDS)
-    points = sweep(stream, words_said, LABELS, params)
-    return Judged(stream=stream, track=words_said, labels=LABELS, params=params, hours=hours, points=points)
-
-
-STREAM = [(0.99, "yes"), (0.9, "yes"), (0.8, "cat"), (0.7, "yes"), (0.6, None), (0.55, "yes")]
+STREAM = [
+    (0.99, 0.0, "yes"),
+    (0.9, 0.0, "yes"),
+    (0.8, 0.0, "cat"),
+    (0.7, 0.0, "yes"),
+    (0.6, 0.0, None),
+    (0.55, 0.0, "yes"),
+]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +129,7 @@ STREAM = [(0.99, "yes"), (0.9, "yes"), (0.8, "cat"), (0.7, "yes"), (0.6, None), 
 def test_a_threshold_keeps_to_the_false_accepts_and_misses_the_fewest(
     per_hour: float, lowest: float, highest: float, missed: int, per_keyword: bool
 ) -> None:
-    heard = judged(STREAM)
+    heard = judged_stream(STREAM)
     chosen = choose(heard, per_hour, per_keyword=per_keyword)
     assert chosen is not None
     threshold = chosen.params.thresholds["yes"] if per_keyword else chosen.params.threshold
@@ -150,29 +140,19 @@ def test_a_threshold_keeps_to_the_false_accepts_and_misses_the_fewest(
 
 
 def test_hours_turn_a_rate_into_a_number() -> None:
-    two = choose(judged(STREAM, hours=2.0), 1.0, per_keyword=False)
+    two = choose(judged_stream(STREAM, hours=2.0), 1.0, per_keyword=False)
     assert two is not None and two.params.threshold <= 0.55
 
 
 @pytest.mark.parametrize("per_keyword", [False, True])
 def test_a_rate_that_no_threshold_keeps_to_gives_none(per_keyword: bool) -> None:
-    assert choose(judged([(1.0, None), (1.0, "yes")]), 0.5, per_keyword=per_keyword) is None
+    assert choose(judged_stream([(1.0, 0.0, None), (1.0, 0.0, "yes")]), 0.5, per_keyword=per_keyword) is None
 
 
 def test_each_keyword_gets_the_threshold_that_its_own_false_accepts_ask_for() -> None:
     """One threshold for both would have to be above 0.8 and miss no's at 0.7."""
-    rows, words = [], []
     bursts = [(0.95, 0.0, "yes"), (0.8, 0.0, None), (0.0, 0.7, "no"), (0.0, 0.65, "no"), (0.9, 0.0, "yes")]
-    for index, (yes, no, said) in enumerate(bursts):
-        rows += [(1.0, 0.0, 0.0, 0.0)] * 20 + [(1 - yes - no, 0.0, yes, no)] * 10
-        if said:
-            words.append(Word(label=said, start_ms=index * 3000 + 2000, end_ms=index * 3000 + 3000))
-    params = DetectorParams()
-    posteriors = np.rint(np.array(rows) * POSTERIOR_ONE).astype(np.uint16)
-    stream = SmoothedStream(np.arange(1, len(rows) + 1) * 100, posteriors, params)
-    said = WordTrack(words, LABELS, KEYWORDS)
-    points = sweep(stream, said, LABELS, params)
-    heard = Judged(stream=stream, track=said, labels=LABELS, params=params, hours=1.0, points=points)
+    heard = judged_stream(bursts)
     one, each = (choose(heard, 0.5, per_keyword=per_keyword) for per_keyword in (False, True))
     assert one is not None and each is not None
     assert len(heard.run(one.params).missed) == 2
