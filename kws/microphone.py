@@ -35,8 +35,9 @@ def microphone_blocks(rate_hz: int, block_samples: int) -> Generator[Pcm, None, 
             channels=1,
             dtype="int16",
             callback=_keeper(blocks),
-            finished_callback=lambda: _put(blocks, None),
+            finished_callback=_ender(blocks),
         ):
+            note("Listening; Ctrl-C ends it.")
             while True:
                 yield convert(_next(blocks))
     except sounddevice.PortAudioError as error:
@@ -89,6 +90,15 @@ def _keeper(blocks: queue.Queue[Pcm | None]) -> Callable[[Any, int, Any, Any], N
             note("This machine is too slow: some samples were lost, so words may be missed and times be early.")
 
     return keep
+
+
+def _ender(blocks: queue.Queue[Pcm | None]) -> Callable[[], None]:
+    """PortAudio's callback when it gives no more samples; it may return nothing."""
+
+    def end() -> None:
+        _put(blocks, None)
+
+    return end
 
 
 def _put(blocks: queue.Queue[Pcm | None], block: Pcm | None) -> bool:

@@ -133,6 +133,7 @@ class Sounddevice(types.ModuleType):
     def __init__(self, pcm: Pcm, *, gone: bool, own_hz: int = RATE_HZ, devices: bool = True) -> None:
         super().__init__("sounddevice")
         self.pcm, self.gone, self.own_hz, self.devices, self.closed = pcm, gone, own_hz, devices, False
+        self.returned: list[object] = []
 
     def query_devices(self, kind: str) -> dict[str, Any]:
         if not self.devices:
@@ -166,10 +167,10 @@ class Stream:
         status = types.SimpleNamespace(input_overflow=False)
         for start in range(0, len(self.module.pcm), self.blocksize):
             block = self.module.pcm[start : start + self.blocksize, np.newaxis].copy()
-            self.callback(block, len(block), None, status)
+            self.module.returned.append(self.callback(block, len(block), None, status))
             block[:] = 0  # PortAudio uses its buffer again.
         if self.module.gone:
-            self.end()
+            self.module.returned.append(self.end())
 
     def __enter__(self) -> Stream:
         self.thread.start()
@@ -198,6 +199,7 @@ def test_a_microphone_gives_its_samples_until_it_vanishes(monkeypatch: pytest.Mo
             found.append(block)
     np.testing.assert_array_equal(np.concatenate(found), pcm)
     assert module.closed
+    assert set(module.returned) == {None}, "PortAudio's callbacks must return nothing"
 
 
 @pytest.mark.usefixtures("impatient")

@@ -100,12 +100,10 @@ def _listen(
 
     from kws.heat_map import live_map
     from kws.microphone import microphone_blocks
-    from kws.progress import note
 
     torch.set_num_threads(1)
     rate_hz = model.features.sample_rate_hz
     blocks = microphone_blocks(rate_hz, params.stride_frames(model.features) * model.features.hop_samples)
-    note(f"Listening for {params.stride_ms} ms at a time; Ctrl-C ends it.")
     view = live_map(model.labels) if options.plot == LIVE else contextlib.nullcontext()
     with contextlib.suppress(KeyboardInterrupt), contextlib.closing(blocks), view as show:
         for block in _until(blocks, options.seconds, rate_hz):
