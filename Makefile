@@ -31,11 +31,11 @@ demo: $(READY)
 	$(BIN)/kws benchmark demo/build --data demo/data --out demo/report
 
 test: $(READY)
-	sh scripts/compilers.sh
+	sh scripts/test_tools.sh
 	$(BIN)/python -m pytest
 
 firmware-test: $(READY)
-	sh scripts/compilers.sh
+	sh scripts/test_tools.sh
 	$(if $(TFLM_ROOT),TFLM_ROOT=$(abspath $(TFLM_ROOT))) $(BIN)/python -m pytest -rs tests/test_boards.py tests/test_firmware.py \
 	  tests/test_firmware_quality.py tests/test_firmware_cmake.py tests/test_detector.py
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from export.memory_plan import Buffer, planned_bytes
+from export.memory_plan import Buffer, planned_bytes, planned_offsets
 from export.scratch_buffers import kernel_sums_bytes, scratch_bytes
 from export.tflite_reader import FREE, OpFacts, TensorFacts, TfliteFacts
 
@@ -90,15 +90,42 @@ class Arena:
 
 def arena_on(core: str, facts: TfliteFacts) -> Arena:
     """The arena for the model `facts` on `core` ("cortex_m4", "cortex_m55")."""
-    tensors = facts.tensors
-    scratch = [(index, size) for index, op in enumerate(facts.operators) for size in scratch_bytes(op, tensors, core)]
+    scratch = _scratch(core, facts)
     planned_tail = _tail(0, _before_planning(facts, core, len(scratch)))
     tail = _tail(planned_tail, _after_planning(facts))
     buffers = _buffers(facts, scratch)
     return Arena(
         used=planned_bytes(buffers) + tail,
-        planning=planned_tail + _planning_head(len(tensors), len(scratch), len(buffers)),
+        planning=planned_tail + _planning_head(len(facts.tensors), len(scratch), len(buffers)),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """A buffer at its place: `tensor` is the index of its activation, or None for the scratch buffer of op `first`."""
+
+    tensor: int | None
+    offset: int
+    buffer: Buffer
+
+
+def arena_layout(core: str, facts: TfliteFacts) -> list[Placed]:
+    """Where TFLM puts activations and scratch buffers in the head of the arena on `core`."""
+    scratch = _scratch(core, facts)
+    buffers = _buffers(facts, scratch)
+    indexes: list[int | None] = [index for index, tensor in enumerate(facts.tensors) if tensor.data is None]
+    indexes += [None] * len(scratch)
+    return [
+        Placed(tensor=index, offset=offset, buffer=buffer)
+        for index, offset, buffer in zip(indexes, planned_offsets(buffers), buffers, strict=True)
+    ]
+
+
+def _scratch(core: str, facts: TfliteFacts) -> list[tuple[int, int]]:
+    """The index of an op and the bytes it asks for, for each scratch buffer."""
+    return [
+        (index, size) for index, op in enumerate(facts.operators) for size in scratch_bytes(op, facts.tensors, core)
+    ]
 
 
 def _tail(tail_bytes: int, pieces: Iterator[tuple[int, int]]) -> int:

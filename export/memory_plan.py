@@ -51,16 +51,23 @@ def activation_lifetimes(graph: Graph) -> dict[str, Buffer]:
 
 
 def planned_bytes(buffers: Sequence[Buffer]) -> int:
-    """The size of TFLM's layout: the largest buffers are placed first, each into the lowest gap of its lifetime, around
-    those that have an offset.
+    """The size of TFLM's layout."""
+    return _end(zip(planned_offsets(buffers), buffers, strict=True))
+
+
+def planned_offsets(buffers: Sequence[Buffer]) -> list[int]:
+    """TFLM's layout: the largest buffers are placed first, each into the lowest gap of its lifetime, around those that
+    have an offset.
 
     Among equally large ones the later comes first, as in TFLM.
     """
-    placed = [(buffer.offset, buffer) for buffer in buffers if buffer.offset is not None]
+    offsets = {index: buffer.offset for index, buffer in enumerate(buffers) if buffer.offset is not None}
+    placed = [(offset, buffers[index]) for index, offset in offsets.items()]
     for index in sorted(range(len(buffers)), key=lambda index: (-buffers[index].size_bytes, -index)):
-        if buffers[index].offset is None:
-            placed.append((_lowest_gap(buffers[index], placed), buffers[index]))
-    return _end(placed)
+        if index not in offsets:
+            offsets[index] = _lowest_gap(buffers[index], placed)
+            placed.append((offsets[index], buffers[index]))
+    return [offsets[index] for index in range(len(buffers))]
 
 
 def packed_offsets(buffers: Sequence[Buffer]) -> list[int]:

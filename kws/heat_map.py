@@ -17,8 +17,8 @@ from kws.artifact import atomic_file
 from kws.detect import Heard
 from kws.detector import POSTERIOR_ONE, Event, Posteriors
 from kws.errors import KwsError
+from kws.pictures import DOTS_PER_INCH, MAX_INCHES
 from kws.terminal import visible
-from kws.training.pictures import DOTS_PER_INCH, MAX_INCHES, can_draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,9 +36,7 @@ LABEL_COLUMNS = 16
 
 
 def draw_posteriors(path: Path, heard: Sequence[Heard], labels: Sequence[str], title: str) -> None:
-    """Write `posteriors_figure` of all that was heard as a PNG. Raises KwsError if matplotlib is not installed."""
-    if not can_draw():
-        raise KwsError(f"{path}: drawing it needs matplotlib; run pip install 'kws[tracking]'.")
+    """Write `posteriors_figure` of all that was heard as a PNG."""
     times_ms = np.concatenate([part.times_ms for part in heard])
     posteriors = np.concatenate([part.posteriors for part in heard])
     figure = posteriors_figure(times_ms, posteriors, [event for part in heard for event in part.events], labels, title)

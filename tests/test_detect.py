@@ -80,7 +80,6 @@ def heard_of(columns: int, labels: int = 3) -> Heard:
 
 @pytest.mark.parametrize("columns", [1, 100, 36_000])
 def test_the_picture_has_a_row_a_label_and_marks_the_events(columns: int, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is missing: run pip install 'kws[tracking]'")
     from matplotlib.image import imread
 
     heard = heard_of(columns)
@@ -99,12 +98,6 @@ def test_the_picture_has_a_row_a_label_and_marks_the_events(columns: int, tmp_pa
     draw_posteriors(tmp_path / "p.png", [heard], labels, "$t")
     height, width = imread(tmp_path / "p.png").shape[:2]
     assert 50 < height < 1000 and 300 < width < 5000
-
-
-def test_without_matplotlib_the_picture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(KwsError, match=r"p\.png: drawing it needs matplotlib; run pip install"):
-        draw_posteriors(tmp_path / "p.png", [heard_of(3)], LABELS, "t")
 
 
 def test_the_live_map_shows_the_last_inferences_and_cannot_be_steered() -> None:

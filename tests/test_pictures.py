@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-import sys
 import warnings
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 
-from kws.errors import KwsError
-from kws.training.pictures import confusion_figure, draw_confusion
+from kws.pictures import confusion_figure, draw_confusion
 from kws.training.tracking import write_extra_files
-
-matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is missing: run pip install 'kws[tracking]'")
 
 MATRIX = np.array([[6, 2, 0], [0, 5, 0], [0, 0, 0]])
 LABELS = ["yes", "نعم", "none"]
@@ -84,13 +81,3 @@ def test_labels_are_written_one_a_line(tmp_path: Path) -> None:
     assert [file.name for file in files] == ["labels.txt", "confusion.png"]
     assert (tmp_path / "labels.txt").read_text(encoding="utf-8") == "نعم\na\\nb\nno\n"
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_without_matplotlib_the_picture_is_left_out_and_that_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert write_extra_files(tmp_path, LABELS, MATRIX, "test") == [tmp_path / "labels.txt"]
-    assert "confusion.png is left out, for matplotlib is not installed; run pip install" in capsys.readouterr().err
-    with pytest.raises(KwsError, match=r"confusion\.png: drawing it needs matplotlib; run pip install"):
-        draw_confusion(tmp_path / "confusion.png", MATRIX, LABELS, "test")

@@ -11,7 +11,6 @@ records     what is told of a run while it goes on:
   log         the figures of each epoch, in a file
   store       the address of an mlflow store, and what to say when it fails
   tracking    the same figures and the run's files in mlflow
-  pictures    the confusion matrix as a picture
 run         all of it, epoch by epoch
 loop        what the command calls
 """

@@ -22,9 +22,9 @@ from typing import Any, Protocol
 from kws.artifact import write_text
 from kws.errors import KwsError
 from kws.metrics import Indices
+from kws.pictures import CONFUSION_NAME, draw_confusion
 from kws.progress import note
 from kws.terminal import visible
-from kws.training.pictures import CONFUSION_NAME, can_draw, draw_confusion
 from kws.training.store import DEFAULT_URI, INSTALL, StoreAddress, import_mlflow
 
 EXPERIMENT = "kws"
@@ -283,11 +283,8 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def write_extra_files(out: Path, labels: list[str], matrix: Indices, title: str) -> list[Path]:
     """Write `out`/labels.txt, a label a line in the order of the outputs, and `out`/confusion.png; return both.
 
-    Without matplotlib the picture is left out, and that is said. `matrix` is int64 (classes, classes).
+    `matrix` is int64 (classes, classes).
     """
     write_text(out / LABELS_NAME, "".join(f"{visible(label)}\n" for label in labels))
-    if not can_draw():
-        note(f"{CONFUSION_NAME} is left out, for matplotlib is not installed; run {INSTALL}.")
-        return [out / LABELS_NAME]
     draw_confusion(out / CONFUSION_NAME, matrix, labels, title)
     return [out / LABELS_NAME, out / CONFUSION_NAME]

@@ -1,8 +1,7 @@
-"""Pictures of a run, drawn with matplotlib where it is installed (`pip install 'kws[tracking]'`)."""
+"""The confusion matrix as a picture, drawn with matplotlib."""
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.artifact import atomic_file
-from kws.errors import KwsError
 from kws.metrics import Indices, per_class
 from kws.terminal import visible
 
@@ -25,17 +23,12 @@ MAX_INCHES = 40.0
 MIN_CELL_WITH_COUNT = 0.15
 DOTS_PER_INCH = 100
 MAX_LABEL_CHARACTERS = 24
+DARK_CELL = 0.55
 POINTS_PER_INCH = 72
 
 
-def can_draw() -> bool:
-    return importlib.util.find_spec("matplotlib") is not None
-
-
 def draw_confusion(path: Path, matrix: Indices, labels: list[str], title: str) -> None:
-    """Write `confusion_figure` as a PNG. Raises KwsError if matplotlib is not installed."""
-    if not can_draw():
-        raise KwsError(f"{path}: drawing it needs matplotlib; run pip install 'kws[tracking]'.")
+    """Write `confusion_figure` as a PNG."""
     figure = confusion_figure(matrix, labels, title)
     with atomic_file(path) as temporary, warnings.catch_warnings():
         # A label in a script that no font here has is drawn as boxes; its row still says how it fares.
@@ -43,11 +36,13 @@ def draw_confusion(path: Path, matrix: Indices, labels: list[str], title: str) -
         figure.savefig(temporary, format="png", bbox_inches="tight")
 
 
-def confusion_figure(matrix: Indices, labels: list[str], title: str) -> Figure:
+def confusion_figure(matrix: Indices, labels: list[str], title: str, *, colours: str = "Blues") -> Figure:
     """Of `matrix` int64 (classes, classes): rows are what was said, columns what was heard.
 
-    Cells hold clips and are the darker the larger their share of the row; each row ends with its recall.
+    Cells hold clips, and their colour (of matplotlib's colour map `colours`) is their share of the row; each row ends
+    with its recall.
     """
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     cell = min(CELL_INCHES, MAX_INCHES / len(labels))
@@ -55,12 +50,12 @@ def confusion_figure(matrix: Indices, labels: list[str], title: str) -> Figure:
     figure = Figure(figsize=(side, side), dpi=DOTS_PER_INCH)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0, aspect="equal")
+    axes.imshow(share, cmap=colours, vmin=0.0, vmax=1.0, aspect="equal")
     font_points = min(10.0, 0.5 * cell * POINTS_PER_INCH)
     _write_labels(axes, labels, font_points)
     _write_recalls(axes, matrix, labels, font_points)
     if cell >= MIN_CELL_WITH_COUNT:
-        _write_counts(axes, matrix, share, 0.8 * font_points)
+        _write_counts(axes, matrix, colormaps[colours](share), 0.8 * font_points)
     axes.set_title(visible(title), pad=12, parse_math=False)
     return figure
 
@@ -85,10 +80,11 @@ def _write_recalls(axes: Axes, matrix: Indices, labels: list[str], font_points: 
         "no clips" if one.recall is None else f"{one.recall:.1%} of {one.clips}" for one in per_class(matrix, labels)
     ]
     beside.set_yticks(range(len(labels)), texts, fontsize=font_points)
-    beside.set_ylabel("recall")
+    beside.set_ylabel("recall", labelpad=8)
 
 
-def _write_counts(axes: Axes, matrix: Indices, share: npt.NDArray[np.float64], font_points: float) -> None:
+def _write_counts(axes: Axes, matrix: Indices, cells: npt.NDArray[np.float64], font_points: float) -> None:
+    """`cells` is the colour of each, RGBA 0..1 (classes, classes, 4)."""
     for row, column in np.argwhere(matrix > 0).tolist():
         axes.text(
             column,
@@ -97,7 +93,7 @@ def _write_counts(axes: Axes, matrix: Indices, share: npt.NDArray[np.float64], f
             ha="center",
             va="center",
             fontsize=font_points,
-            color="white" if share[row, column] > 0.5 else "black",
+            color="white" if cells[row, column, :3].mean() < DARK_CELL else "black",
         )
 
 

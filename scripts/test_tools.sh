@@ -1,6 +1,6 @@
 #!/bin/sh
-# Install the compilers, checkers and the emulator that the tests of the generated C and C++ use. Where this user may not install them,
-# the tests that need them are skipped and say so.
+# Install the compilers, checkers and the emulator that the tests of the generated C and C++ use, and the browser in which
+# the report is looked at. Where this user may not install them, the tests that need them are skipped and say so.
 set -u
 cd "$(dirname "$0")/.."
 missing=
@@ -12,6 +12,7 @@ command -v qemu-system-arm >/dev/null || missing="$missing qemu-system-arm"
 command -v clang >/dev/null || missing="$missing clang"
 command -v clang-tidy >/dev/null || missing="$missing clang-tidy"
 command -v cppcheck >/dev/null || missing="$missing cppcheck"
+command -v chromium >/dev/null || missing="$missing chromium"
 # shellcheck disable=SC2086 # a list of package names
 [ -z "$missing" ] || sh scripts/debian.sh $missing || echo "The tests that need them are skipped." >&2
 exit 0
