@@ -20,6 +20,7 @@ from kws.detector import DetectorParams, write_detector
 from kws.detector_sweep import SmoothedStream
 from kws.errors import KwsError
 from kws.progress import note
+from kws.scene import DEFAULT_SNR_DB, make_scene
 from kws.spotting import WordTrack
 from kws.stream_report import StreamReport, print_report
 from kws.thresholds import Judged, Operating, choose, sweep
@@ -40,6 +41,7 @@ class StreamOptions:
     labels: Path | None = None
     hours: float = 1.0
     seed: int = 0
+    snr_db: tuple[float, float] = DEFAULT_SNR_DB
     false_accepts_per_hour: float = 1.0
     per_keyword: bool = False
     params: DetectorParams
@@ -118,7 +120,9 @@ def _dataset(build: Build, data: Path, *, judged: bool) -> Dataset:
 
 
 def _scene(build: Build, options: StreamOptions, dataset: Dataset, split: str, scratch: Path) -> Material:
-    return scene_material(dataset, split, build.features, options.hours, options.seed, scratch / split)
+    rate_hz = build.features.sample_rate_hz
+    scene = make_scene(dataset, split, rate_hz, options.hours, options.seed, options.snr_db)
+    return scene_material(scene, scratch / split)
 
 
 def prove_form(build: Build, material: Material, params: DetectorParams) -> float:

@@ -13,10 +13,9 @@ import soundfile
 from export.stream_posteriors import PcmFile
 from kws.artifact import atomic_file
 from kws.config import FeatureConfig
-from kws.dataset import Dataset
 from kws.label_track import check_labels, read_labels, write_labels
 from kws.progress import track
-from kws.scene import BLOCK_S, SNR_DB, Scene, make_scene
+from kws.scene import BLOCK_S, Scene
 from kws.spotting import Word
 from kws.stream import recording_blocks
 
@@ -35,12 +34,9 @@ class Material:
     origin: dict[str, Any]
 
 
-def scene_material(
-    dataset: Dataset, split: str, config: FeatureConfig, hours: float, seed: int, path: Path
-) -> Material:
-    """The scene of `split`, its samples at `path`."""
-    scene = make_scene(dataset, split, config.sample_rate_hz, hours, seed)
-    blocks = track(scene.blocks(), f"Mixing the {split} scene", -(-scene.samples // (BLOCK_S * scene.rate_hz)))
+def scene_material(scene: Scene, path: Path) -> Material:
+    """`scene`, its samples at `path`."""
+    blocks = track(scene.blocks(), f"Mixing the {scene.split} scene", -(-scene.samples // (BLOCK_S * scene.rate_hz)))
     return Material(
         pcm=PcmFile.write(path, blocks),
         words=scene.words,
@@ -86,7 +82,7 @@ def _origin(scene: Scene) -> dict[str, Any]:
     return {
         "split": scene.split,
         "seed": scene.seed,
-        "snr_db": list(SNR_DB),
+        "snr_db": list(scene.snr_db),
         "mean_snr_db": float(np.mean(levels)),
         "noise": "recordings" if scene.has_own_noise else "synthetic",
         "distinct_noise_seconds": scene.noise_seconds,

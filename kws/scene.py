@@ -20,8 +20,7 @@ LONGEST_HOURS = 24.0
 # Between two clips. The least lets one word leave the window before the next is in its middle.
 LEAST_GAP_S, MEAN_FURTHER_GAP_S = 0.5, 1.0
 KEYWORD_SHARE = 0.5
-# Of the split's median word to each stretch of noise.
-SNR_DB = (5.0, 20.0)
+DEFAULT_SNR_DB = (5.0, 20.0)
 NOISE_STRETCH_S = (10.0, 30.0)
 FADE_S = 0.02
 BLOCK_S = 60
@@ -49,12 +48,14 @@ class Noise:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scene:
-    """What lies where; `blocks` makes the samples. `negative_speech_seconds` counts the clips of other words, of which
+    """What lies where; `blocks` makes the samples. `snr_db` are the lowest and the highest level of the split's median
+    word above a stretch of noise. `negative_speech_seconds` counts the clips of other words, of which
     `distinct_negative_clips` are different ones; `noise_seconds` is how much different noise there is."""
 
     dataset: Dataset
     split: str
     seed: int
+    snr_db: tuple[float, float]
     samples: int
     rate_hz: int
     placed: list[Placed]
@@ -95,7 +96,14 @@ class Scene:
         return samples * _fades(len(samples), round(FADE_S * self.rate_hz))
 
 
-def make_scene(dataset: Dataset, split: str, rate_hz: int, hours: float, seed: int) -> Scene:
+def make_scene(
+    dataset: Dataset,
+    split: str,
+    rate_hz: int,
+    hours: float,
+    seed: int,
+    snr_db: tuple[float, float] = DEFAULT_SNR_DB,
+) -> Scene:
     """A clip is used again only when all of its kind were. Other data or another seed gives another scene.
 
     Raises KwsError if no clip of a keyword in `split` is loud enough to have a word in it.
@@ -119,10 +127,11 @@ def make_scene(dataset: Dataset, split: str, rate_hz: int, hours: float, seed: i
         dataset=dataset,
         split=split,
         seed=seed,
+        snr_db=snr_db,
         samples=samples,
         rate_hz=rate_hz,
         placed=placed,
-        noise=_lay_noise(rng, recordings, samples, rate_hz, level),
+        noise=_lay_noise(rng, recordings, samples, rate_hz, level, snr_db),
         recordings=recordings,
         words=[_word(one, spans[one.row], label_of.get(one.row) or _said(dataset, one.row), rate_hz) for one in placed],
         distinct_keyword_clips=len({*used} & {*keyword_rows}),
@@ -158,13 +167,18 @@ def _deck(rng: np.random.Generator, rows: list[int]) -> Iterator[int]:
 
 
 def _lay_noise(
-    rng: np.random.Generator, recordings: Sequence[Samples], samples: int, rate_hz: int, level: float
+    rng: np.random.Generator,
+    recordings: Sequence[Samples],
+    samples: int,
+    rate_hz: int,
+    level: float,
+    range_db: tuple[float, float],
 ) -> list[Noise]:
     stretches, at, fade = [], 0, round(FADE_S * rate_hz)
     while at < samples:
         recording = int(rng.integers(len(recordings)))
         length = round(rng.uniform(*NOISE_STRETCH_S) * rate_hz)
-        snr_db = float(rng.uniform(*SNR_DB))
+        snr_db = float(rng.uniform(*range_db))
         rms = float(np.sqrt(np.mean(np.square(recordings[recording], dtype=np.float64))))
         stretches.append(
             Noise(

@@ -86,10 +86,10 @@ class StreamReport:
             )
         return rows
 
-    def operating_point(self) -> dict[str, Any]:
+    def operating_point(self) -> dict[str, Any] | None:
+        """None if no thresholds keep to the target."""
         if self.chosen is None or self.spotted is None:
-            names = ("threshold", "thresholds", "false_accepts_per_hour", "false_accepts_interval")
-            return dict.fromkeys((*names, "false_reject_rate", "false_reject_interval", "latency_ms"))
+            return None
         spotted, count = self.spotted, len(self.spotted.false_accepts)
         latencies = spotted.latencies_ms()
         return {
@@ -205,8 +205,8 @@ def _cause_table(report: StreamReport) -> Table | None:
 def _sentences(report: StreamReport) -> list[str]:
     """The figures with their intervals, and what the reader must know to trust them."""
     lines = []
-    if report.chosen is not None:
-        at = report.operating_point()
+    at = report.operating_point()
+    if at is not None:
         (low, high), (least, most) = at["false_accepts_interval"], at["false_reject_interval"]
         latency = at["latency_ms"]
         lines.append(
@@ -215,6 +215,8 @@ def _sentences(report: StreamReport) -> list[str]:
         )
         if latency["median"] is not None:
             lines.append(f"From word end to event: median {latency['median']:.0f} ms, 90 % {latency['p90']:.0f} ms.")
+    if report.target * report.hours < 1:
+        lines.append(f"{report.hours:.3g} hours are too few to tell {report.target:g} false accepts an hour from none.")
     lines.append(_material_sentence(report))
     lines.append(
         "Thresholds were chosen on other speakers: a scene of the validation split."

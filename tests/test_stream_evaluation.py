@@ -72,8 +72,10 @@ def test_thresholds_of_one_recording_are_judged_on_the_other() -> None:
     tuning = judged_stream([(0.95, 0.0, "yes"), (0.7, 0.0, None)])
     chosen = choose(tuning, 0.5, per_keyword=False)
     report = report_of(0.5, tuning=tuning, chosen=chosen)
-    assert report.operating_point()["threshold"] == pytest.approx(0.87, abs=0.02)
-    assert report.operating_point()["false_reject_rate"] == pytest.approx(2 / 3)
+    at = report.operating_point()
+    assert at is not None
+    assert at["threshold"] == pytest.approx(0.87, abs=0.02)
+    assert at["false_reject_rate"] == pytest.approx(2 / 3)
     assert [row["false_reject_rate"] for row in report.targets()][:2] == [pytest.approx(2 / 3)] * 2
 
 
@@ -81,7 +83,7 @@ def test_a_target_that_cannot_be_met_gives_nulls(capsys: pytest.CaptureFixture[s
     sure = judged_stream([(1.0, 0.0, None), (1.0, 0.0, "yes")])
     report = report_of(0.5, judged={"int8": sure, "float": sure}, tuning=sure, chosen=None)
     values = json.loads(json.dumps(report.as_json(), allow_nan=False))
-    assert set(values["operating_point"].values()) == {None}
+    assert values["operating_point"] is None
     assert values["per_keyword"] == values["false_accept_causes"] == []
     assert [row["threshold"] is None for row in values["targets"]] == [True, True, False, False, False]
     print_report(report)
@@ -96,10 +98,13 @@ def test_the_tables_say_what_a_reader_must_know(capsys: pytest.CaptureFixture[st
     assert "False accepts an hour: 0.5 (95 %: 0.013 to 2.8). Missed: 0.0%" in printed
     assert "other speakers" in printed
     assert "1 s, of 1 different clips" in printed
+    assert "from none" not in printed
     print_report(report_of(0.5, tuned_on=None, distinct_negative_clips=0))
     printed = capsys.readouterr().out
     assert "these figures flatter them" in printed
     assert "Nothing but keywords is said here" in printed
+    print_report(report_of(0.4))
+    assert "2 hours are too few to tell 0.4 false accepts an hour from none" in capsys.readouterr().out
 
 
 def test_labels_in_the_tables_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,13 +116,14 @@ def test_labels_in_the_tables_cannot_steer_the_terminal(capsys: pytest.CaptureFi
 
 @pytest.mark.slow
 def test_an_hour_is_judged_and_again_from_its_recording(built: Path, spoken: Path, tmp_path: Path, kws: Kws) -> None:
-    common = ["benchmark", built, "--stream", "--hours", "0.05", "--false-accepts-per-hour", "60", "--data", spoken]
+    long = ["--hours", "0.05", "--false-accepts-per-hour", "200", "--snr-db", "40,50"]
+    common = ["benchmark", built, "--stream", *long, "--data", spoken]
     made = kws(*common, "--out", tmp_path / "scene", "--write-audio", "--workers", "2")
     report = json.loads((tmp_path / "scene" / "stream.json").read_text())
     assert report["hours"] == pytest.approx(0.05)
     assert report["words"] > 20 and report["negative_speech_seconds"] > 20
     assert report["share_within_a_step_of_tflm"] >= 0.99
-    assert report["operating_point"]["false_reject_rate"] < 0.5
+    assert report["operating_point"]["false_reject_rate"] < 0.8
     assert -500 < report["operating_point"]["latency_ms"]["median"] < 1000
     assert report["thresholds_chosen_on"]["split"] == "validation"
     assert "Thresholds were chosen on other speakers" in made.stdout
@@ -138,7 +144,7 @@ def test_an_hour_is_judged_and_again_from_its_recording(built: Path, spoken: Pat
     detector = ["--detector", folder / "detector.json"]
     heard = kws("detect", built / "model.int8.onnx", "--wav", folder / "scene.wav", *detector).stdout.splitlines()
     counted = [row["hits"] + row["false_accepts"] for row in report["per_keyword"]]
-    assert len(heard) == sum(counted) > 10
+    assert len(heard) == sum(counted) > 5
     kws("headers", built / "model.int8.tflite", "--out", tmp_path / "firmware", *detector)
 
 
@@ -177,10 +183,11 @@ def test_a_form_that_is_not_what_the_device_computes_is_refused(built: Path, spo
     from export.stream_evaluation import prove_form, read_build
     from export.stream_material import scene_material
     from kws.dataset import load_dataset_for
+    from kws.scene import make_scene
 
     build = read_build(built)
     dataset = load_dataset_for(build.facts.labels, spoken, build.features, ["testing"])
-    scene = scene_material(dataset, "testing", build.features, 0.02, 0, tmp_path / "scene")
+    scene = scene_material(make_scene(dataset, "testing", 16_000, 0.02, 0), tmp_path / "scene")
     assert prove_form(build, scene, DetectorParams()) >= 0.99
     with pytest.raises(KwsError, match="share of logits within one int8 step is"):
         prove_form(replace(build, qdq=built / "model.prepared.onnx"), scene, DetectorParams())
@@ -193,6 +200,8 @@ def test_a_form_that_is_not_what_the_device_computes_is_refused(built: Path, spo
         (["--recording", "a.wav"], "give --recording and --labels together"),
         (["--data", "d", "--inputs", "x.npy"], "leave --inputs and --targets away"),
         (["--data", "d", "--hours", "0"], "not above 0"),
+        (["--data", "d", "--snr-db", "20,5"], "20,5 begins above its end"),
+        (["--data", "d", "--snr-db", "5,loud"], "'loud' is no number"),
         (["--data", "d", "--false-accepts-per-hour", "-1"], "not above 0"),
     ],
 )

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kws.commands.arguments import add_command, count, positive, positive_number
+from kws.commands.arguments import add_command, count, number, positive, positive_number
 
 if TYPE_CHECKING:
     from kws.commands.arguments import Commands
@@ -59,6 +59,13 @@ def _add_stream(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--detector", type=Path, metavar="FILE", help="JSON: times of the detector (default: its own)")
     group.add_argument("--write-audio", action="store_true", help="keep what was listened to: scene.wav and scene.txt")
+    group.add_argument(
+        "--snr-db",
+        type=_range,
+        default=(5.0, 20.0),
+        metavar="LOW,HIGH",
+        help="of the median word to the noise under the clips (default: 5,20)",
+    )
     group.add_argument("--seed", type=count, default=0, metavar="N", help="of the scenes (default: 0)")
     group.add_argument("--workers", type=positive, metavar="N", help="processes (default: one for each core)")
 
@@ -93,6 +100,7 @@ def _run_stream(options: argparse.Namespace) -> Path:
         labels=options.labels,
         hours=options.hours,
         seed=options.seed,
+        snr_db=options.snr_db,
         false_accepts_per_hour=options.false_accepts_per_hour,
         per_keyword=options.per_keyword,
         params=read_detector(options.detector) if options.detector else DetectorParams(),
@@ -100,3 +108,11 @@ def _run_stream(options: argparse.Namespace) -> Path:
         workers=options.workers or os.cpu_count() or 1,
     )
     return evaluate_stream(options.build, chosen, options.out or options.build)
+
+
+def _range(text: str) -> tuple[float, float]:
+    low, _, high = text.partition(",")
+    found = number(low), number(high or low)
+    if found[0] > found[1]:
+        raise argparse.ArgumentTypeError(f"{text} begins above its end; write --snr-db 5,20")
+    return found
