@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -18,6 +19,7 @@ Interval = tuple[float, float]
 Scores = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
+_BISECTIONS = 200
 _Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 
@@ -31,6 +33,32 @@ def wilson_interval(hits: int, clips: int) -> Interval:
     half = _Z * math.sqrt(share * (1 - share) / clips + z_squared / (4 * clips * clips)) / (1 + z_squared / clips)
     # At either end the formula gives the end itself, but for rounding.
     return (0.0 if hits == 0 else centre - half, 1.0 if hits == clips else centre + half)
+
+
+def poisson_interval(count: int) -> Interval:
+    """The mean that `count` events stand for, exactly (Garwood 1936): beyond either end, as many events or as few have
+    a probability below (1 - CONFIDENCE) / 2."""
+    tail = (1 - CONFIDENCE) / 2
+    low = 0.0 if count == 0 else _root(lambda mean: _poisson_cdf(count - 1, mean) - (1 - tail), count)
+    return low, _root(lambda mean: _poisson_cdf(count, mean) - tail, count)
+
+
+def _poisson_cdf(count: int, mean: float) -> float:
+    if mean == 0:
+        return 1.0
+    return math.fsum(math.exp(i * math.log(mean) - mean - math.lgamma(i + 1)) for i in range(count + 1))
+
+
+def _root(falling: Callable[[float], float], count: int) -> float:
+    """Where `falling` crosses zero, between 0 and far beyond `count`."""
+    low, high = 0.0, 10.0 + 2 * count + 10 * math.sqrt(count)
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        if falling(middle) > 0:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
 
 
 def mcnemar_p_value(first_only: int, second_only: int) -> float:

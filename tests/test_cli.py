@@ -15,7 +15,7 @@ from kws.checkpoint import Checkpoint, save_checkpoint
 from kws.config import FeatureConfig, ModelConfig, TrainConfig
 from kws.model import BCResNet
 
-COMMANDS = ("fetch", "synth", "prepare", "train", "quantize", "headers", "benchmark", "inspect", "verify")
+COMMANDS = ("fetch", "synth", "prepare", "train", "quantize", "verify", "benchmark", "detect", "inspect", "headers")
 
 
 def assert_one_sentence(message: str, *parts: str) -> None:
