@@ -180,7 +180,7 @@ def test_accuracy_under_noise_is_that_of_the_device_on_noisy_copies_of_the_clips
         assert points[level_db]["clips"] == len(answers)
         assert points[level_db]["accuracy"]["int8"] == pytest.approx(np.mean(answers == clips.targets[with_word]))
     # So weak a model is no better than chance where it is louder, which tells nothing of whose clips were answered.
-    assert points[20.0]["accuracy"]["int8"] > 0.4
+    assert points[20.0]["accuracy"]["int8"] > 0.25
 
 
 @pytest.mark.slow
