@@ -67,7 +67,7 @@ class Built:
         return InputLayout.of(onnx.load(self.folder / self.files.qdq_onnx))
 
     def network_figure(self, name: str) -> int | None:
-        """ "macs" or "params" of the network, as training counted them; None where the manifest does not say."""
+        """The network's "macs" or "params", as training counted them; None where the manifest does not say."""
         figures = self.manifest.get("model")
         figure = figures.get(name) if isinstance(figures, dict) else None
         return figure if isinstance(figure, int) else None

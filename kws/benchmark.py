@@ -92,7 +92,7 @@ class Benchmark:
 
     @property
     def device(self) -> str:
-        """ "int8" or "int16"."""
+        """What the device computes with: "int8" or "int16"."""
         return self.forms[-1]
 
     @property
