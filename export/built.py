@@ -23,6 +23,7 @@ from kws.benchmark import FLOAT, QDQ, TFLITE, TORCH, Costs, Logits
 from kws.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from kws.config import FeatureConfig
 from kws.errors import KwsError
+from kws.training.log import LOG_NAME
 from quantize.affine import Affine, FloatArray, StepType
 from quantize.device_answers import device_answers
 from quantize.input_layout import InputLayout
@@ -78,7 +79,8 @@ def read_built(folder: Path) -> Built:
     manifest = read_manifest(folder, verify=[])
     files = model_files(folder, manifest)
     described = manifest.get("files")
-    kept = [CHECKPOINT_NAME] if isinstance(described, dict) and CHECKPOINT_NAME in described else []
+    known = described if isinstance(described, dict) else {}
+    kept = [name for name in (CHECKPOINT_NAME, LOG_NAME) if name in known]
     read_manifest(folder, verify=[*files.all, *kept])
     model = read_firmware_model(folder / files.tflite)
     return Built(folder=folder, manifest=manifest, files=files, model=model)

@@ -11,6 +11,7 @@ import numpy as np
 from export.arrays import read_inputs, read_targets
 from export.build import FLOAT_ONNX
 from export.built import Built, OtherForms, costs_of, float_and_device, other_forms, read_built
+from export.report_facts import device_facts, report_facts
 from kws.artifact import make_folder, write_json
 from kws.benchmark import Benchmark, Logits, SnrPoint, compare, snr_point
 from kws.benchmark_tables import print_benchmark
@@ -23,6 +24,8 @@ from kws.gates import Gate, absent_keys, failures
 from kws.metrics import Indices
 from kws.noisy_clips import noisy_copies
 from kws.progress import note
+from kws.report.facts import DeviceFacts
+from kws.report.page import write_page
 from kws.terminal import visible
 from quantize.affine import FloatArray
 from quantize.runtimes import OnnxRuntime
@@ -116,20 +119,22 @@ def _benchmark(
     ]
     for folder in folders:
         make_folder(folder)
-    results = {}
-    for built, name in zip(builds, names, strict=True):
+    results, reports = {}, []
+    for built, name, folder in zip(builds, names, folders, strict=True):
         if several:
             note(f"Judging {built.folder}.")
-        results[name] = _judge(built, questions)
+        results[name], device = _judge(built, questions)
+        reports.append(report_facts(built, results[name], device, folder))
+    for folder, facts in zip(folders, reports, strict=True):
+        write_json(folder / REPORT_NAME, dict(facts.benchmark))
+        note(f"Wrote {visible(str(write_page(folder, facts)))}")
     return _conclude(results, folders, out, gates)
 
 
 def _conclude(
     results: dict[str, Benchmark], folders: Sequence[Path], out: Path | None, gates: Sequence[Gate]
 ) -> Path | None:
-    """Write and print what was found, and hold it against the gates."""
-    for folder, result in zip(folders, results.values(), strict=True):
-        write_json(folder / REPORT_NAME, result.as_json())
+    """Print what was found, and hold it against the gates."""
     written: Path | None = folders[0] / REPORT_NAME
     if len(results) == 1:
         print_benchmark(next(iter(results.values())))
@@ -147,13 +152,14 @@ def _conclude(
     return written
 
 
-def _judge(built: Built, questions: Callable[[Built], Questions]) -> Benchmark:
+def _judge(built: Built, questions: Callable[[Built], Questions]) -> tuple[Benchmark, DeviceFacts]:
     """TensorFlow is imported while the clips are read, and runs while the other forms do."""
     with other_forms(built) as others:
         asked = questions(built)
         others.ask(asked.inputs)
         answers, snr = _answers_under_noise(built, asked)
-        return _compare(built, asked, _in_order(built, answers, others, asked), snr)
+        device = device_facts(built, asked.inputs)
+        return _compare(built, asked, _in_order(built, answers, others, asked), snr), device
 
 
 def _in_order(built: Built, answers: dict[str, Logits], others: OtherForms, asked: Questions) -> dict[str, Logits]:
