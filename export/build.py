@@ -99,7 +99,7 @@ def build(source: Source, out: Path, options: QuantizeOptions) -> Path:
         qdq = quantize(prepared, source.calibration, options, plan)
         progress(2, STAGES)
         graph = device_graph(qdq, plan)
-        (folder / files.tflite).write_bytes(to_tflite(graph, packed=plan.packed_memory))
+        (folder / files.tflite).write_bytes(to_tflite(graph, packed=plan.packed_memory, labels=source.fields["labels"]))
         (folder / files.qdq_onnx).write_bytes(round_as_device(qdq).SerializeToString(deterministic=True))
         progress(3, STAGES)
         converted = time.monotonic()

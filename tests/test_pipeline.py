@@ -38,6 +38,17 @@ def test_training_leaves_a_checkpoint_that_loads_without_pickle_and_its_metrics(
     assert metrics["macs"] > 2_000_000
 
 
+def test_labels_in_another_order_are_not_taken_for_the_models(built: Path, tmp_path: Path, kws: Kws) -> None:
+    shutil.copytree(built, tmp_path / "build")
+    manifest = json.loads((built / "manifest.json").read_text())
+    manifest["labels"][2:4] = manifest["labels"][3:1:-1]
+    (tmp_path / "build" / "manifest.json").write_text(json.dumps(manifest))
+    refused = kws("headers", tmp_path / "build" / "model.int8.tflite", "--out", tmp_path / "firmware", check=False)
+    assert refused.returncode == 1
+    assert "was made for other labels than manifest.json" in refused.stderr
+    assert not (tmp_path / "firmware").exists()
+
+
 def test_a_build_holds_its_models_and_a_manifest_with_every_proof(built: Path) -> None:
     names = sorted(path.name for path in built.iterdir())
     models = ["model.int8.onnx", "model.int8.tflite", "model.onnx", "model.prepared.onnx"]
