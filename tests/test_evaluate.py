@@ -124,8 +124,13 @@ def test_two_processes_answer_as_one_does() -> None:
 
 
 @pytest.fixture(scope="module")
-def report(built: Path, spoken: Path, tmp_path_factory: pytest.TempPathFactory, kws: Kws) -> dict[str, Any]:
-    out = tmp_path_factory.mktemp("benchmark") / "report"
+def report_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("benchmark") / "report"
+
+
+@pytest.fixture(scope="module")
+def report(built: Path, spoken: Path, report_folder: Path, kws: Kws) -> dict[str, Any]:
+    out = report_folder
     gates = ("--fail-below", "accuracy.int8=0.5", "--fail-above", "arena.cortex_m4=200000", "--fail-drop", "0.2")
     result = kws("benchmark", built, "--data", spoken, "--out", out, *gates)
     assert result.stdout.splitlines()[-1] == f"Wrote {out / 'benchmark.json'}"
@@ -148,6 +153,15 @@ def test_every_form_of_a_trained_model_answers_alike(report: dict[str, Any], bui
     assert report["macs"] > 2_000_000
     assert report["arena"]["cortex_m4"] < report["arena_bytes"]
     assert sum(one["clips"] for one in report["calibration"]["int8"]["bins"]) == report["clips"]
+
+
+@pytest.mark.slow
+def test_the_report_page_shows_what_was_found(report: dict[str, Any], report_folder: Path) -> None:
+    page = (report_folder / "report.html").read_text(encoding="utf-8")
+    for title in ("Training", "Classes", "Scores", "Rounding, layer by layer", "Memory over the ops", "Flash and RAM"):
+        assert f"<h2>{title}" in page
+    assert f"{100 * report['accuracy']['int8']:.2f} %" in page
+    assert "kws benchmark --stream measures it" in page
 
 
 @pytest.mark.slow
