@@ -132,16 +132,16 @@ def test_a_threshold_keeps_to_the_false_accepts_and_misses_the_fewest(
     heard = judged_stream(STREAM)
     chosen = choose(heard, per_hour, per_keyword=per_keyword)
     assert chosen is not None
-    threshold = chosen.params.thresholds["yes"] if per_keyword else chosen.params.threshold
+    threshold = chosen.thresholds["yes"] if per_keyword else chosen.threshold
     assert lowest < threshold <= highest
-    spotted = heard.run(chosen.params)
+    spotted = heard.run(chosen)
     assert len(spotted.false_accepts) <= per_hour
     assert len(spotted.missed) == missed
 
 
 def test_hours_turn_a_rate_into_a_number() -> None:
     two = choose(judged_stream(STREAM, hours=2.0), 1.0, per_keyword=False)
-    assert two is not None and two.params.threshold <= 0.55
+    assert two is not None and two.threshold <= 0.55
 
 
 @pytest.mark.parametrize("per_keyword", [False, True])
@@ -155,10 +155,10 @@ def test_each_keyword_gets_the_threshold_that_its_own_false_accepts_ask_for() ->
     heard = judged_stream(bursts)
     one, each = (choose(heard, 0.5, per_keyword=per_keyword) for per_keyword in (False, True))
     assert one is not None and each is not None
-    assert len(heard.run(one.params).missed) == 2
-    spotted = heard.run(each.params)
+    assert len(heard.run(one).missed) == 2
+    spotted = heard.run(each)
     assert (len(spotted.missed), len(spotted.false_accepts)) == (0, 0)
-    assert each.params.thresholds["no"] <= 0.65 < 0.8 < each.params.thresholds["yes"] <= 0.9
+    assert each.thresholds["no"] <= 0.65 < 0.8 < each.thresholds["yes"] <= 0.9
 
 
 def test_intervals_are_those_of_the_tables() -> None:
