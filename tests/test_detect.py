@@ -321,7 +321,9 @@ def test_every_form_of_a_model_hears_the_words(built: Path, trained_run: Path, s
     assert {label for _, label in wanted} <= {"yes", "stop", "go", "no"}
     assert events(built) == events(built / "model.int8.tflite") == wanted
     for model in (built / "model.int8.onnx", built / "model.onnx", trained_run / "checkpoint.pt"):
-        assert len(set(events(model)) & set(wanted)) >= 0.7 * len(wanted), model
+        found = events(model)
+        near = [any(word == said and abs(at - ms) <= 300 for at, word in found) for ms, said in wanted]
+        assert sum(near) >= 0.7 * len(wanted), model
 
 
 @pytest.mark.slow
