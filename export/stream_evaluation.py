@@ -23,7 +23,7 @@ from kws.progress import note
 from kws.scene import DEFAULT_SNR_DB, make_scene
 from kws.spotting import WordTrack
 from kws.stream_report import StreamReport, print_report
-from kws.thresholds import Judged, Operating, choose, sweep
+from kws.thresholds import Judged, choose, sweep
 from quantize.compare import check_device, require
 from quantize.runtimes import TflmRuntime
 
@@ -84,7 +84,7 @@ def evaluate_stream(folder: Path, options: StreamOptions, out: Path) -> Path:
     write_json(out / REPORT_NAME, report.as_json())
     print_report(report)
     if chosen is not None:
-        write_detector(out / DETECTOR_NAME, chosen.params)
+        write_detector(out / DETECTOR_NAME, chosen)
     return out / REPORT_NAME
 
 
@@ -168,7 +168,7 @@ def _report(
     options: StreamOptions,
     of_judged: dict[str, Judged],
     of_tuning: Judged,
-    chosen: Operating | None,
+    chosen: DetectorParams | None,
     judged: Material,
     tuning: Material,
     within: float,

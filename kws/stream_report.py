@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from kws.detector import DetectorParams
 from kws.spotting import Spotted, causes, percentile_ms
 from kws.statistics import poisson_interval, wilson_interval
 from kws.terminal import visible
-from kws.thresholds import DetPoint, Judged, Operating, best_point
+from kws.thresholds import DetPoint, Judged, best_point
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,7 +34,7 @@ class StreamReport:
     share_within_a_step: float
     judged: dict[str, Judged]
     tuning: Judged
-    chosen: Operating | None
+    chosen: DetectorParams | None
     target: float
     base: DetectorParams
     negative_speech_seconds: float
@@ -45,10 +46,10 @@ class StreamReport:
     def hours(self) -> float:
         return self.judged[self.form].hours
 
-    @property
+    @functools.cached_property
     def spotted(self) -> Spotted | None:
         """At the chosen thresholds."""
-        return None if self.chosen is None else self.judged[self.form].run(self.chosen.params)
+        return None if self.chosen is None else self.judged[self.form].run(self.chosen)
 
     def targets(self) -> list[dict[str, Any]]:
         """For each rate that one could want: the threshold chosen for it, and what it gives where it is judged."""
@@ -70,7 +71,7 @@ class StreamReport:
     def per_keyword(self) -> list[dict[str, Any]]:
         if self.chosen is None or self.spotted is None:
             return []
-        params, spotted = self.chosen.params, self.spotted
+        params, spotted = self.chosen, self.spotted
         rows = []
         for label in self.judged[self.form].keywords:
             heard = [(word, event) for word, event in spotted.heard if word.label == label]
@@ -93,8 +94,8 @@ class StreamReport:
         spotted, count = self.spotted, len(self.spotted.false_accepts)
         latencies = spotted.latencies_ms()
         return {
-            "threshold": self.chosen.params.threshold,
-            "thresholds": dict(self.chosen.params.thresholds),
+            "threshold": self.chosen.threshold,
+            "thresholds": dict(self.chosen.thresholds),
             "false_accepts_per_hour": count / self.hours,
             "false_accepts_interval": [bound / self.hours for bound in poisson_interval(count)],
             "false_reject_rate": spotted.false_reject_rate,
@@ -121,7 +122,7 @@ class StreamReport:
             "runtime": self.runtime,
             "share_within_a_step_of_tflm": self.share_within_a_step,
             "target_false_accepts_per_hour": self.target,
-            "detector": dataclasses.asdict(self.base if self.chosen is None else self.chosen.params),
+            "detector": dataclasses.asdict(self.base if self.chosen is None else self.chosen),
             "det": {form: [_point(point, of.hours) for point in of.points] for form, of in self.judged.items()},
             "operating_point": self.operating_point(),
             "targets": self.targets(),

@@ -42,13 +42,6 @@ class Judged:
         return [label for label in self.labels if label not in self.params.background]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Operating:
-    """Thresholds that keep to a rate of false accepts where they were chosen."""
-
-    params: DetectorParams
-
-
 def sweep(stream: SmoothedStream, track: WordTrack, labels: Sequence[str], params: DetectorParams) -> list[DetPoint]:
     return [
         DetPoint(threshold_q15=q15, spotted=track.match(stream.events(same_threshold(q15, labels, params))))
@@ -56,10 +49,11 @@ def sweep(stream: SmoothedStream, track: WordTrack, labels: Sequence[str], param
     ]
 
 
-def choose(tuning: Judged, false_accepts_per_hour: float, *, per_keyword: bool) -> Operating | None:
+def choose(tuning: Judged, false_accepts_per_hour: float, *, per_keyword: bool) -> DetectorParams | None:
     """The thresholds that miss the fewest words on `tuning` at no more false accepts an hour; None if there are none.
 
-    One for all keywords, or, with `per_keyword`, one for each.
+    One for all keywords, or, with `per_keyword`, one for each: they fit `tuning` better, and other recordings worse
+    unless `tuning` is long.
     """
     allowed = false_accepts_per_hour * tuning.hours
     point = best_point(tuning.points, allowed)
@@ -67,9 +61,9 @@ def choose(tuning: Judged, false_accepts_per_hour: float, *, per_keyword: bool) 
         return None
     common = replace(tuning.params, threshold=point.threshold, thresholds={})
     if not per_keyword:
-        return Operating(params=common)
+        return common
     found = keyword_thresholds(tuning, allowed)
-    return None if found is None else Operating(params=replace(common, thresholds=found))
+    return None if found is None else replace(common, thresholds=found)
 
 
 def best_point(points: Sequence[DetPoint], allowed: float) -> DetPoint | None:

@@ -14,14 +14,19 @@ KEYWORDS = ["yes", "no"]
 
 
 def judged_stream(
-    bursts: list[tuple[float, float, str | None]], hours: float = 1.0, labels: list[str] = LABELS
+    bursts: list[tuple[float, float, str | None]],
+    hours: float = 1.0,
+    labels: list[str] = LABELS,
+    quiet: list[int] | None = None,
 ) -> Judged:
-    """A second for each (posterior of the first keyword, of the second, what is said), two of silence before each."""
+    """A second for each (posterior of the first keyword, of the second, what is said), and before it so many tenths of
+    a second of other speech: two seconds if `quiet` does not say."""
     rows, words = [], []
-    for index, (first, second, said) in enumerate(bursts):
-        rows += [(0.0, 1.0, 0.0, 0.0)] * 20 + [(0.0, 1 - first - second, first, second)] * 10
+    for (first, second, said), tenths in zip(bursts, quiet or [20] * len(bursts), strict=True):
+        rows += [(0.0, 1.0, 0.0, 0.0)] * tenths
         if said is not None:
-            words.append(Word(label=said, start_ms=index * 3000 + 2000, end_ms=index * 3000 + 3000))
+            words.append(Word(label=said, start_ms=100 * len(rows), end_ms=100 * len(rows) + 1000))
+        rows += [(0.0, 1 - first - second, first, second)] * 10
     times_ms = np.arange(1, len(rows) + 1) * 100
     posteriors = np.rint(np.array(rows) * POSTERIOR_ONE).astype(np.uint16)
     params = DetectorParams()

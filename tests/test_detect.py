@@ -72,9 +72,10 @@ def test_an_event_is_a_line_for_people_or_json(capsys: pytest.CaptureFixture[str
 def heard_of(columns: int, labels: int = 3) -> Heard:
     posteriors = np.zeros((columns, labels), np.uint16)
     posteriors[:, 0] = POSTERIOR_ONE
-    posteriors[columns // 2] = [0, 0, POSTERIOR_ONE]
+    at = columns * 2 // 3
+    posteriors[at] = [0, 0, POSTERIOR_ONE]
     times_ms = 1000 + 100 * np.arange(columns)
-    event = Event(label=2, time_ms=int(times_ms[columns // 2]), score=POSTERIOR_ONE)
+    event = Event(label=2, time_ms=int(times_ms[at]), score=POSTERIOR_ONE)
     return Heard(times_ms=times_ms, posteriors=posteriors, events=[event])
 
 
@@ -91,7 +92,8 @@ def test_the_picture_has_a_row_a_label_and_marks_the_events(columns: int, tmp_pa
     image = axes.images[0]
     shown = np.asarray(image.get_array())
     assert shown.shape[0] == 3 and 1 <= shown.shape[1] <= 4000
-    left, right, _, _ = image.get_extent()
+    left, right, bottom, top = image.get_extent()
+    assert (bottom, top) == (2.5, -0.5), "the first label is at the top, where its tick is"
     assert left <= heard.times_ms[0] / 1000 and heard.times_ms[-1] / 1000 <= right
     at = int((mark_s - left) / (right - left) * shown.shape[1])
     assert shown[2, at] == 1.0, "the event stands where its posterior does"
@@ -319,7 +321,9 @@ def test_every_form_of_a_model_hears_the_words(built: Path, trained_run: Path, s
     assert {label for _, label in wanted} <= {"yes", "stop", "go", "no"}
     assert events(built) == events(built / "model.int8.tflite") == wanted
     for model in (built / "model.int8.onnx", built / "model.onnx", trained_run / "checkpoint.pt"):
-        assert len(set(events(model)) & set(wanted)) >= 0.7 * len(wanted), model
+        found = events(model)
+        near = [any(word == said and abs(at - ms) <= 300 for at, word in found) for ms, said in wanted]
+        assert sum(near) >= 0.7 * len(wanted), model
 
 
 @pytest.mark.slow
