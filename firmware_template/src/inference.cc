@@ -1,3 +1,8 @@
+// A package for a board says there what its SDK demands.
+#if __has_include("board_config.h")
+#include "board_config.h"
+#endif
+
 #include "inference.h"
 
 #include <string.h>
@@ -9,7 +14,7 @@
 #include "tensorflow/lite/schema/schema_generated.h"
 #include "tensorflow/lite/schema/schema_utils.h"
 
-#ifndef TF_LITE_STATIC_MEMORY
+#if !defined(TF_LITE_STATIC_MEMORY) && !defined(KWS_TFLM_WITHOUT_STATIC_MEMORY)
 #error "Define TF_LITE_STATIC_MEMORY: else TensorFlow Lite Micro's tensors are laid out otherwise than in its library."
 #endif
 #if defined(__arm__) && !defined(CMSIS_NN) && !defined(KWS_REFERENCE_KERNELS)
@@ -24,6 +29,7 @@ static_assert(static_cast<int>(kOutputElements) == static_cast<int>(kLabelCount)
 namespace {
 
 alignas(16) uint8_t arena[KWS_ARENA_BYTES];
+constexpr size_t kLeastBytes = static_cast<size_t>(kArenaLeastBytes);
 tflite::MicroInterpreter *interpreter = nullptr;
 
 constexpr TfLiteType kIntegerType = sizeof(KwsInteger) == 1 ? kTfLiteInt8 : kTfLiteInt16;
@@ -68,7 +74,7 @@ KwsStatus SelfTest() {
 }  // namespace
 
 KwsStatus kws_inference_init(void) {
-  if (sizeof(arena) < static_cast<size_t>(kArenaLeastBytes)) {
+  if (sizeof(arena) < kLeastBytes) {
     return kKwsArenaTooSmall;
   }
   const tflite::Model *model = tflite::GetModel(kModelData);

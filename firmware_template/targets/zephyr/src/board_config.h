@@ -1,0 +1,19 @@
+/* What inference.cc and main.cc need to know of Zephyr: its build of TensorFlow Lite Micro goes without
+ * TF_LITE_STATIC_MEMORY. */
+
+#ifndef KWS_BOARD_CONFIG_H_
+#define KWS_BOARD_CONFIG_H_
+
+#include "board_params.h"
+#include "kws_firmware.h"
+
+#define main kws_main
+#define KWS_TFLM_WITHOUT_STATIC_MEMORY
+
+#if CONFIG_KWS_ARENA_BYTES > 0
+#define KWS_ARENA_BYTES CONFIG_KWS_ARENA_BYTES
+#else
+#define KWS_ARENA_BYTES KWS_BOARD_ARENA_BYTES
+#endif
+
+#endif /* KWS_BOARD_CONFIG_H_ */
