@@ -1,15 +1,16 @@
 """Firmware as a package of an ecosystem's own form: where its files lie, and what its version of TFLM demands.
 
-A package has the sources and generated/ of firmware_template/, the files of firmware_template/targets/common/, and those
-of its own folder beside it: manifests, the microphone of one board, and a program. In files that end in .j2 the version
-of kws is rendered. No label reaches a manifest.
+A package has the sources and generated/ of firmware_template/, the files of firmware_template/targets/common/, and
+those of its own folder beside it: manifests, the microphone of one board, and a program. In files that end in .j2 the
+version of kws is rendered. No label reaches a manifest.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from export.arena import ARENA_CORES, core_arena_bytes, firmware_arena_bytes
@@ -34,7 +35,8 @@ class BoardPackage:
     `mark` is a file that no other target has. `library` is where the sources lie: in folders of their own, src,
     include and generated, or where an Arduino library must have them, all in src and named .cpp. `clock_hz` is None
     for a core of which nothing is estimated. `typed_kernels` tells whether its TFLM surely has the registrations for
-    one type; `absent_ops` are methods that its MicroMutableOpResolver lacks.
+    one type; `absent_ops` are methods that its MicroMutableOpResolver lacks; `own_kernels` gives the argument of a
+    method for whose op the package has a kernel.
     """
 
     board: str
@@ -46,6 +48,7 @@ class BoardPackage:
     clock_hz: int | None = None
     typed_kernels: bool = False
     absent_ops: frozenset[str] = frozenset()
+    own_kernels: Mapping[str, str] = field(default_factory=dict)
 
     def source_path(self, name: str) -> Path:
         """Where the source file `name` lies."""
@@ -60,6 +63,7 @@ class BoardPackage:
 
 # Chirale_TensorFLowLite 2.0.0, a TFLM of early 2023.
 _ARDUINO_ABSENT_OPS = frozenset(("AddBatchMatMul", "AddReduceMin", "AddReverseV2"))
+_ARDUINO_KERNELS = {"AddAdd": "kws::RegisterAdd()"}
 _NRF52840_HZ = 64_000_000
 
 BOARD_PACKAGES = {
@@ -90,6 +94,7 @@ BOARD_PACKAGES = {
         next_step="arduino-cli compile --library . -b arduino:mbed_nano:nano33ble examples/KeywordSpotting",
         clock_hz=_NRF52840_HZ,
         absent_ops=_ARDUINO_ABSENT_OPS,
+        own_kernels=_ARDUINO_KERNELS,
     ),
     "platformio": BoardPackage(
         board="Nano 33 BLE Sense",
@@ -100,6 +105,7 @@ BOARD_PACKAGES = {
         next_step="pio run -t upload && pio device monitor",
         clock_hz=_NRF52840_HZ,
         absent_ops=_ARDUINO_ABSENT_OPS,
+        own_kernels=_ARDUINO_KERNELS,
     ),
 }
 
@@ -131,7 +137,9 @@ def registrations(package: BoardPackage, model: FirmwareModel) -> list[str]:
             raise KwsError(
                 f"{model.name}: TensorFlow Lite Micro for {package.board} has no {op}; choose another target."
             )
-    return model.registrations if package.typed_kernels else [f"{method}()" for method in methods]
+    if package.typed_kernels:
+        return model.registrations
+    return [f"{method}({package.own_kernels.get(method, '')})" for method in methods]
 
 
 def board_arena_bytes(model: FirmwareModel, measured_bytes: int) -> int:
@@ -148,11 +156,11 @@ def package_notes(package: BoardPackage, model: FirmwareModel, detector: Detecto
         return [*lines, f"How long an inference takes on {package.board} is not known here; lost samples are reported."]
     instructions = total(estimate_ops(parse_tflite(model.data, model.name))).instructions["cortex_m4"]
     least_ms = math.ceil(1000 * instructions / package.clock_hz)
-    lines.append(f"An inference is at least {least_ms} ms at {package.clock_hz // 1_000_000} MHz (estimated).")
+    lines.append(f"An inference is at least {least_ms} ms at {package.clock_hz / 1e6:g} MHz (estimated).")
     if least_ms > detector.stride_ms:
         lines.append(
-            f"That is more than the stride of {detector.stride_ms} ms, so samples will be lost: give --detector a file with "
-            "a larger stride_ms, or train with --hop-ms 20, or quantize with --optimize speed."
+            f"That is more than the stride of {detector.stride_ms} ms, so samples will be lost: give --detector a file "
+            "with a larger stride_ms, or train with --hop-ms 20, or quantize with --optimize speed."
         )
     return lines
 

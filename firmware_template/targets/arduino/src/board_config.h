@@ -6,10 +6,13 @@
 
 #include <Chirale_TensorFlowLite.h>
 
+#include "add_numbers.h"
 #include "board_params.h"
 #include "kws_firmware.h"
 
 #define main kws_main
+/* Other versions of TensorFlow Lite Micro round in other places. */
+#define KWS_SELF_TEST_STEPS 2
 #define CMSIS_NN
 #define KWS_TFLM_WITHOUT_STATIC_MEMORY
 #define KWS_ARENA_BYTES KWS_BOARD_ARENA_BYTES

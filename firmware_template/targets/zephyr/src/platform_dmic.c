@@ -14,7 +14,7 @@ enum {
   kBlockMs = 20,
   kBlockBytes = kSampleRateHz * kBlockMs / 1000 * 2,
   kBlocks = 8,
-  kReaderStackBytes = 1024,
+  kReaderStackBytes = 2048,
   kReaderPriority = 5,
   kReadTimeoutMs = 200,
   kWaitMs = 20,
