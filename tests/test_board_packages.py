@@ -161,6 +161,12 @@ def test_kernels_for_one_type_are_named_only_where_they_surely_are(
     assert f"resolver.AddFullyConnected({call})" in text
 
 
+def test_the_arduino_package_brings_the_add_that_its_library_lacks(model: Path) -> None:
+    found = replace(read_firmware_model(model), registrations=["AddAdd()", "AddCast()"])
+    assert registrations(BOARD_PACKAGES["arduino"], found) == ["AddAdd(kws::RegisterAdd())", "AddCast()"]
+    assert registrations(BOARD_PACKAGES["esp-idf"], found) == ["AddAdd()", "AddCast()"]
+
+
 @pytest.mark.parametrize("target", PACKAGES)
 def test_the_arena_is_the_largest_of_all_cores(packages: dict[str, Path], target: str) -> None:
     package = BOARD_PACKAGES[target]

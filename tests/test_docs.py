@@ -11,7 +11,11 @@ import pytest
 from kws import cli
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "firmware_template" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "firmware_template").rglob("README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 def shown_commands(page: Path) -> list[list[str]]:
