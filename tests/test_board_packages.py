@@ -15,6 +15,7 @@ import pytest
 import tiny_tflite
 import toolchains
 import yaml
+from conftest import Kws
 from toolchains import ARM, compile_object, host_program, run_program
 
 from export.board_package import BOARD_PACKAGES, package_notes, registrations
@@ -54,14 +55,24 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_tflite.write_tiny_build(tmp_path_factory.mktemp("build"), LABELS)
 
 
+class Packages(dict[str, Path]):
+    """The folder of each target, cmake included, rendered when first asked for. Not to be changed."""
+
+    def __init__(self, model: Path, folder: Path) -> None:
+        super().__init__()
+        self.model, self.folder = model, folder
+
+    def __missing__(self, target: str) -> Path:
+        out = self.folder / target
+        written = render_firmware(self.model, out, target=target)
+        assert written == sorted(path for path in out.rglob("*") if path.is_file())
+        self[target] = out
+        return out
+
+
 @pytest.fixture(scope="module")
-def packages(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The folder of each target, cmake included. Not to be changed."""
-    folder = tmp_path_factory.mktemp("packages")
-    for target in TARGETS:
-        written = render_firmware(model, folder / target, target=target)
-        assert written == sorted(path for path in (folder / target).rglob("*") if path.is_file())
-    return {target: folder / target for target in TARGETS}
+def packages(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Packages:
+    return Packages(model, tmp_path_factory.mktemp("packages"))
 
 
 def names(folder: Path) -> set[str]:
@@ -74,6 +85,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_the_command_offers_every_target() -> None:
     assert headers_command.TARGETS == TARGETS
+
+
+def test_the_command_makes_a_package_and_says_what_comes_next(kws: Kws, model: Path, tmp_path: Path) -> None:
+    done = kws("headers", model, "--out", tmp_path / "out", "--target", "arduino")
+    assert "For Nano 33 BLE Sense; README.md there says what to install. Then: arduino-cli compile" in done.stdout
+    assert (tmp_path / "out/library.properties").is_file()
+    refused = kws("headers", model, "--out", tmp_path / "other", "--target", "mbed", check=False)
+    assert (refused.returncode, (tmp_path / "other").exists()) == (2, False)
 
 
 @pytest.mark.parametrize("target", PACKAGES)
@@ -165,6 +184,16 @@ def test_the_arduino_package_brings_the_add_that_its_library_lacks(model: Path) 
     found = replace(read_firmware_model(model), registrations=["AddAdd()", "AddCast()"])
     assert registrations(BOARD_PACKAGES["arduino"], found) == ["AddAdd(kws::RegisterAdd())", "AddCast()"]
     assert registrations(BOARD_PACKAGES["esp-idf"], found) == ["AddAdd()", "AddCast()"]
+
+
+def test_the_add_of_the_arduino_package_adds_a_number_to_numbers_and_leaves_the_rest_to_the_library(
+    packages: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = packages["arduino"] / "src"
+    sources = [TESTS / "add_numbers_check.cc", folder / "add_numbers.cpp"]
+    program = host_program(sources, [folder, API / "arduino", toolchains.TFLM_API_SUBSET], tmp_path)
+    lines = run_program(program).decode().splitlines()
+    assert lines == ["1 7 7 7", "1 7 7 7", "library", "0 7 7 7", "0 0 128 255"]
 
 
 @pytest.mark.parametrize("target", PACKAGES)
@@ -264,13 +293,13 @@ ZEPHYR_SYMBOLS = ("CPP", "TENSORFLOW_LITE_MICRO", "AUDIO", "AUDIO_DMIC", "STD_CP
 def test_the_zephyr_options_depend_on_what_they_need(packages: dict[str, Path], tmp_path: Path) -> None:
     config = kconfig(packages["zephyr"], tmp_path, ZEPHYR_SYMBOLS)
     assert not config.warnings
-    config.syms["KWS"].set_value("y")
-    assert config.syms["KWS"].str_value == "n"
     config.load_config(str(packages["zephyr"] / "samples/xiao_ble_sense/prj.conf"))
-    values = {name: config.syms[name].str_value for name in ("KWS", "KWS_DMIC", "KWS_ARENA_BYTES")}
-    assert values == {"KWS": "y", "KWS_DMIC": "y", "KWS_ARENA_BYTES": "0"}
-    config.syms["AUDIO_DMIC"].set_value("n")
-    assert config.syms["KWS_DMIC"].str_value == "n"
+    names = ("KWS", "KWS_DMIC", "KWS_ARENA_BYTES")
+    assert [config.syms[name].str_value for name in names] == ["y", "y", "0"]
+    for needed, option in (("CPP", "KWS"), ("TENSORFLOW_LITE_MICRO", "KWS"), ("AUDIO_DMIC", "KWS_DMIC")):
+        config.syms[needed].set_value("n")
+        assert config.syms[option].str_value == "n"
+        config.syms[needed].set_value("y")
 
 
 def test_the_component_options_are_the_pins_of_the_board(packages: dict[str, Path], tmp_path: Path) -> None:
