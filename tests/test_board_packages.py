@@ -439,6 +439,12 @@ def test_audio_comes_in_order_across_waits_until_the_microphone_falls_silent(
     assert len(found) == 5
 
 
+def test_a_microphone_that_gives_few_samples_at_a_time_is_not_silent(packages: dict[str, Path], tmp_path: Path) -> None:
+    # One call, which takes longer than the two seconds after which a microphone counts as silent.
+    found = microphone(packages["esp-idf"], tmp_path, 160, [80, *[0] * 15, 40, *[0] * 15, 40])
+    assert found[:2] == ["160 0", "error the microphone gives no samples"]
+
+
 def test_lost_samples_are_reported_once_in_ten_seconds_of_audio(packages: dict[str, Path], tmp_path: Path) -> None:
     # Each wait gives a second and a half, of which the ring holds 1.024 s.
     lines = microphone(packages["esp-idf"], tmp_path, 16_000, [24_000] * 25)
