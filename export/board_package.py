@@ -149,14 +149,12 @@ def board_arena_bytes(model: FirmwareModel, measured_bytes: int) -> int:
 
 def package_notes(package: BoardPackage, model: FirmwareModel, detector: DetectorParams) -> list[str]:
     """For a person: what comes next, and whether the board is fast enough where that can be estimated."""
-    lines = [
-        f"Package for {package.board}, not built here: README.md in it says what to install. Then: {package.next_step}"
-    ]
+    lines = [f"For {package.board}; README.md there says what to install. Then: {package.next_step}"]
     if package.clock_hz is None:
-        return [*lines, f"How long an inference takes on {package.board} is not known here; lost samples are reported."]
+        return [*lines, "How long an inference takes there is not known here; the board tells when it loses samples."]
     instructions = total(estimate_ops(parse_tflite(model.data, model.name))).instructions["cortex_m4"]
     least_ms = math.ceil(1000 * instructions / package.clock_hz)
-    lines.append(f"An inference is at least {least_ms} ms at {package.clock_hz / 1e6:g} MHz (estimated).")
+    lines.append(f"An inference takes at least {least_ms} ms at {package.clock_hz / 1e6:g} MHz (estimated).")
     if least_ms > detector.stride_ms:
         lines.append(
             f"That is more than the stride of {detector.stride_ms} ms, so samples will be lost: give --detector a file "
