@@ -15,7 +15,7 @@ from export.built import model_files, read_built
 from export.firmware_model import FirmwareModel
 from export.from_checkpoint import ORIGIN, manifest_fields, torch_answer
 from export.front_end_parity import ARROW, FeaturesOfClips, build_front_end, check_fixed_point, check_front_end
-from export.headers import render_firmware, stale_files
+from export.headers import CMAKE_TARGET, firmware_target, render_firmware, stale_files
 from export.verify_inputs import VerifyInputs, array_inputs, clip_inputs
 from kws.artifact import MANIFEST_NAME, damage, make_folder, read_manifest, tool_versions, write_json
 from kws.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint
@@ -200,10 +200,11 @@ def _check_front_end(
     python = FeaturesOfClips(pcm=inputs.pcm, log_mel=log_mel, integers=affine.quantize(log_mel))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        firmware = options.firmware or folder / "firmware"
+        given = options.firmware if options.firmware and firmware_target(options.firmware) == CMAKE_TARGET else None
+        firmware = given or folder / "firmware"
 
         def program(kind: str, *, fixed_point: bool) -> Path:
-            if options.firmware is None and not firmware.exists():
+            if not firmware.exists():
                 render_firmware(tflite, firmware)
             return build_front_end(firmware, folder / kind, fixed_point=fixed_point)
 

@@ -20,7 +20,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "firmware_template" / "README.md"]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "firmware_template").rglob("README.md")),
+]
 WORDS = "yes,no,up,down,left,right,on,off,stop,go,lamp,music"
 KEYWORDS = "lamp,music"
 # Data sets that the pages name; here all are the same.

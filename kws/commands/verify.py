@@ -28,8 +28,8 @@ def add_parser(commands: Commands) -> None:
         "--firmware",
         type=Path,
         metavar="FIRMWARE",
-        help="folder of kws headers: its generated files must be those of BUILD, and its C front end is compiled and "
-        "run, not a new one (default: none)",
+        help="folder of kws headers: its generated files must be those of BUILD, and the C front end of a folder for "
+        "target cmake is compiled and run, not a new one (default: none)",
     )
     parser.add_argument(
         "--without-front-end",
