@@ -9,6 +9,8 @@
 # make compare-converters BUILD=build DATA=data   the build's float model through kws and through onnx2tf, side by side
 # make compare-models CHECKPOINTS="a/checkpoint.pt b/checkpoint.pt" DATA=data   accuracy and costs, a row for each kind
 # make tau-table   what each width of BC-ResNet costs; OPTIMIZE=speed (ram, flash, all) for other goals than balance
+# make leaderboard ENGLISH=data ARABIC=data   every width and activation, trained (hours), quantized and judged
+# make docs-check  the kws commands of the README and of docs/, run on small synthetic data
 # Each sets up .venv first and re-uses it afterwards.
 
 PYTHON ?= python3
@@ -17,7 +19,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORDS := yes,no,up,down,left,right,on,off,stop,go
 
-.PHONY: demo test check firmware-test firmware-figures firmware-accuracy bench-train compare-converters compare-models compare-recovery tau-table clean
+.PHONY: demo test check firmware-test firmware-figures firmware-accuracy bench-train compare-converters compare-models compare-recovery tau-table leaderboard docs-check clean
 
 $(READY): pyproject.toml scripts/setup.sh
 	sh scripts/setup.sh $(PYTHON) $(VENV)
@@ -64,6 +66,13 @@ compare-models: $(READY)
 
 tau-table: $(READY)
 	@$(BIN)/python -m scripts.tau_table $(if $(OPTIMIZE),--optimize $(OPTIMIZE))
+
+leaderboard: $(READY)
+	@$(BIN)/python -m scripts.leaderboard leaderboard "$(or $(ENGLISH),speech-commands-subset):$(WORDS)" \
+	  "$(or $(ARABIC),arabic-speech-commands)" $(if $(MODELS),--models $(MODELS)) $(if $(ACTIVATIONS),--activations $(ACTIVATIONS))
+
+docs-check: $(READY)
+	@$(BIN)/python -m scripts.docs_check
 
 clean:
 	rm -rf demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -12,6 +12,7 @@ from typing import Any
 
 import onnx
 
+from export.arrows import Arrows, ModelPaths
 from export.choose import choose_plan
 from export.device_graph import device_graph
 from export.layer_error import layer_names
@@ -20,14 +21,13 @@ from kws.artifact import atomic_folder, write_manifest
 from kws.metrics import agreement
 from kws.progress import bar, note
 from quantize.affine import Affine, FloatArray, StepType
-from quantize.compare import Check, check_device, check_export, check_kernels, check_rewrite, require
+from quantize.compare import Check, require
 from quantize.device_rounding import round_as_device
-from quantize.input_layout import InputLayout
 from quantize.options import QuantizeOptions
 from quantize.pipeline import prepare, quantize
 from quantize.reference import ReferenceProcess, reference_process
 from quantize.rewrites.plan import Plan
-from quantize.runtimes import OnnxRuntime, TflmRuntime
+from quantize.runtimes import TflmRuntime
 
 FLOAT_ONNX = "model.onnx"
 PREPARED_ONNX = "model.prepared.onnx"
@@ -53,6 +53,14 @@ class ModelFiles:
     @property
     def all(self) -> list[str]:
         return [FLOAT_ONNX, PREPARED_ONNX, self.qdq_onnx, self.tflite]
+
+    def paths(self, folder: Path) -> ModelPaths:
+        return ModelPaths(
+            float_onnx=folder / FLOAT_ONNX,
+            prepared_onnx=folder / PREPARED_ONNX,
+            qdq_onnx=folder / self.qdq_onnx,
+            tflite=folder / self.tflite,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,11 +99,11 @@ def build(source: Source, out: Path, options: QuantizeOptions) -> Path:
         qdq = quantize(prepared, source.calibration, options, plan)
         progress(2, STAGES)
         graph = device_graph(qdq, plan)
-        (folder / files.tflite).write_bytes(to_tflite(graph, packed=plan.packed_memory))
+        (folder / files.tflite).write_bytes(to_tflite(graph, packed=plan.packed_memory, labels=source.fields["labels"]))
         (folder / files.qdq_onnx).write_bytes(round_as_device(qdq).SerializeToString(deterministic=True))
         progress(3, STAGES)
         converted = time.monotonic()
-        checks, device = prove(source, prepared, folder, files, reference)
+        checks, device = prove(source, folder, files, reference)
         fields = {
             **source.fields,
             "input": _io(device.input_shape, device.input),
@@ -116,28 +124,21 @@ def build(source: Source, out: Path, options: QuantizeOptions) -> Path:
 
 
 def prove(
-    source: Source, prepared: onnx.ModelProto, folder: Path, files: ModelFiles, reference: ReferenceProcess
+    source: Source, folder: Path, files: ModelFiles, reference: ReferenceProcess
 ) -> tuple[list[Check], TflmRuntime]:
     """Run every arrow on `source.proof`, say what was found, and raise KwsError at the first past its tolerance."""
-    features = source.proof
-    images = InputLayout.of(prepared)(features)
-    reference.ask((folder / files.tflite).read_bytes(), images)
-    onnx_logits = OnnxRuntime(folder / FLOAT_ONNX)(features)
-    checks = check_export(source.answer(features), onnx_logits, source.origin)
-    checks += check_rewrite(onnx_logits, OnnxRuntime(folder / PREPARED_ONNX)(features))
-    device = TflmRuntime(folder / files.tflite)
-    device_logits = device(images)
-    checks += check_device(device.output.quantize(OnnxRuntime(folder / files.qdq_onnx)(features)), device_logits)
-    checks += check_kernels(reference.logits(), device_logits)
+    arrows = Arrows(files.paths(folder), source.proof, reference)
+    arrows.ask_reference()
+    checks = arrows.export(source.answer, source.origin) + arrows.rewrite() + arrows.to_device() + arrows.kernels()
     for check in checks:
         note(check.sentence)
     require(checks)
-    same = agreement(onnx_logits, device_logits)
+    same = agreement(arrows.float_logits, arrows.device_logits)
     if same < USUAL_AGREEMENT:
         note(
             f"int8 gives only {same:.1%} of the clips the answer of float; calibrate on clips like those it will hear."
         )
-    return checks, device
+    return checks, arrows.device
 
 
 def _io(shape: tuple[int, ...], affine: Affine) -> dict[str, Any]:

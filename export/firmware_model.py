@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from export import cgen
+from export.labels_hash import labels_sha256
 from export.tflite_reader import TensorFacts, TfliteFacts, parse_tflite, read_tflite_bytes
 from kws.artifact import MANIFEST_NAME, read_manifest
 from kws.config import FeatureConfig, from_dict
@@ -76,6 +77,11 @@ def read_firmware_model(model: Path) -> FirmwareModel:
     _check_tensor(found.input, manifest.get("input"), "input", model)
     _check_tensor(found.output, manifest.get("output"), "output", model)
     _check_fit(found, model)
+    if facts.labels_sha256 not in (None, labels_sha256(found.labels)):
+        raise KwsError(
+            f"{model}: was made for other labels than {MANIFEST_NAME} beside it has, or for these in another order; "
+            "run kws quantize again."
+        )
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,21 @@ import torch
 from export.build import PROOF_CLIPS, Source, build
 from export.to_onnx import to_onnx
 from kws.artifact import make_folder, sha256_file
+from kws.audio import Pcm
 from kws.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint
 from kws.config import to_dict
 from kws.dataset import Dataset, load_dataset_for
 from kws.features import features_of_clips
-from kws.model import count_macs, parameter_count
+from kws.model import BCResNet, count_macs, parameter_count
 from kws.training.log import LOG_NAME
 from quantize.affine import FloatArray
 from quantize.options import QuantizeOptions
 
+ORIGIN = "torch"
+
 
 def build_checkpoint(checkpoint_path: Path, data: Path, out: Path, options: QuantizeOptions) -> Path:
-    """`export.build.build` of a checkpoint: ranges come from clips of the training split, proofs from `proof_features`.
+    """`export.build.build` of a checkpoint: ranges come from clips of the training split, proofs from `proof_clips`.
 
     Raises KwsError, leaving `out` as it was, if an input cannot be used or an arrow is past its tolerance.
     """
@@ -30,7 +34,8 @@ def build_checkpoint(checkpoint_path: Path, data: Path, out: Path, options: Quan
     make_folder(out)
     dataset = load_dataset_for(checkpoint.labels, data, checkpoint.features)
     calibration = features_of_clips(dataset.calibration_clips(options.calibration_clips), checkpoint.features)
-    source = checkpoint_source(checkpoint, checkpoint_path, calibration, proof_features(dataset, checkpoint))
+    proof = features_of_clips(proof_clips(dataset, PROOF_CLIPS), checkpoint.features)
+    source = checkpoint_source(checkpoint, checkpoint_path, calibration, proof)
     return build(source, out, options)
 
 
@@ -39,32 +44,37 @@ def checkpoint_source(
 ) -> Source:
     """`calibration` and `proof` are log-mel (n, 1, mel_bands, frames)."""
     network = checkpoint.build()
+    return Source(
+        origin=ORIGIN,
+        answer=torch_answer(network),
+        export=lambda path: to_onnx(network, calibration[:1].shape, path),
+        calibration=calibration,
+        proof=proof,
+        fields=manifest_fields(checkpoint, checkpoint_path),
+        files=_kept_files(checkpoint_path),
+    )
+
+
+def torch_answer(network: BCResNet) -> Callable[[FloatArray], FloatArray]:
+    """Log-mel (n, 1, mel_bands, frames) -> logits (n, classes)."""
 
     def answer(features: FloatArray) -> FloatArray:
         with torch.inference_mode():
             logits: FloatArray = network(torch.from_numpy(features)).numpy()
         return logits
 
-    return Source(
-        origin="torch",
-        answer=answer,
-        export=lambda path: to_onnx(network, calibration[:1].shape, path),
-        calibration=calibration,
-        proof=proof,
-        fields=_manifest_fields(checkpoint, checkpoint_path),
-        files=_kept_files(checkpoint_path),
-    )
+    return answer
 
 
-def proof_features(dataset: Dataset, checkpoint: Checkpoint) -> FloatArray:
-    """Log-mel (n, 1, mel_bands, frames) of PROOF_CLIPS validation clips, evenly spread over the split; where there are
-    fewer, training clips make up the number as far as they go."""
+def proof_clips(dataset: Dataset, count: int) -> Pcm:
+    """int16 (n, clip_samples): `count` validation clips, evenly spread over the split; where there are fewer, training
+    clips make up the number as far as they go."""
     pcm = dataset.evaluation_clips("validation").pcm
-    rows = np.linspace(0, len(pcm) - 1, min(PROOF_CLIPS, len(pcm))).round().astype(np.int64)
-    clips = pcm[rows]
-    if len(clips) < PROOF_CLIPS:
-        clips = np.concatenate([clips, dataset.calibration_clips(PROOF_CLIPS - len(clips))])
-    return features_of_clips(clips, checkpoint.features)
+    rows = np.linspace(0, len(pcm) - 1, min(count, len(pcm))).round().astype(np.int64)
+    clips: Pcm = pcm[rows]
+    if len(clips) < count:
+        clips = np.concatenate([clips, dataset.calibration_clips(count - len(clips))])
+    return clips
 
 
 def _kept_files(checkpoint_path: Path) -> dict[str, Path]:
@@ -73,7 +83,8 @@ def _kept_files(checkpoint_path: Path) -> dict[str, Path]:
     return {CHECKPOINT_NAME: checkpoint_path} | ({LOG_NAME: log} if log.is_file() else {})
 
 
-def _manifest_fields(checkpoint: Checkpoint, checkpoint_path: Path) -> dict[str, Any]:
+def manifest_fields(checkpoint: Checkpoint, checkpoint_path: Path) -> dict[str, Any]:
+    """What a manifest says of the checkpoint of its build."""
     network, features = checkpoint.build(), checkpoint.features
     return {
         "labels": checkpoint.labels,

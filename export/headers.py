@@ -1,9 +1,13 @@
-"""TFLite model + manifest -> a firmware folder: the skeleton, with generated/ rendered from the model."""
+"""TFLite model + manifest -> a firmware folder: the skeleton, with generated/ rendered from the model.
+
+The target cmake is the folder that builds by itself; the others are packages for boards, of export.board_package.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,15 @@ from export.arena import (
     firmware_arena_bytes,
     measure_arena_bytes,
 )
+from export.board_package import (
+    BOARD_PACKAGES,
+    TARGETS_FOLDER,
+    TEMPLATE_SUFFIX,
+    board_arena_bytes,
+    generated_templates,
+    registrations,
+    skeleton_files,
+)
 from export.feature_tables import feature_values, table_values
 from export.firmware_model import FirmwareModel, IntegerTensor, read_firmware_model
 from export.golden import Golden, make_golden
@@ -29,12 +42,14 @@ from kws.detector import DetectorParams, exp_tables
 from kws.errors import KwsError
 
 GENERATED_FOLDER = "generated"
-TEMPLATE_SUFFIX = ".j2"
-_FRONT_END_PREFIXES = ("feature_", "detector_")
+CMAKE_TARGET = "cmake"
+TARGETS = (CMAKE_TARGET, *BOARD_PACKAGES)
+_DETECTOR_PREFIX = "detector_"
+_FRONT_END_PREFIXES = ("feature_", _DETECTOR_PREFIX)
 
 _EXPORT_FOLDER = Path(__file__).resolve().parent
 _SKELETON_FOLDER = _EXPORT_FOLDER.parent / "firmware_template"
-# A folder with all of these is a firmware folder.
+# A folder with all of these, and with no mark of a package, is a firmware folder of target cmake.
 _SKELETON_MARKS = (Path("CMakeLists.txt"), Path("src/inference.cc"))
 _FRONT_END_MARK = Path("src/frontend.c")
 # What a model without features gets: nothing here knows how its input is made.
@@ -50,35 +65,87 @@ _WITHOUT_FRONT_END = (
 )
 
 
-def render_firmware(model: Path, out: Path, detector: DetectorParams | None = None) -> list[Path]:
+def render_firmware(
+    model: Path, out: Path, detector: DetectorParams | None = None, target: str = CMAKE_TARGET
+) -> list[Path]:
     """Make `out` a firmware folder for the TFLite file `model`, which has its manifest beside it.
 
-    A new or empty `out` gets the whole skeleton; of a model without features (one that came from ONNX) only what runs
-    the model: inference, model and labels, but no front end and no program. In an existing firmware folder generated/
-    is rendered anew and missing files of the skeleton are added; files that are there, which may have been edited, stay
-    as they are. `detector` (by default that of kws.detector) goes with a front end only.
+    A new or empty `out` gets the whole skeleton of `target`, one of TARGETS; of a model without features (one that came
+    from ONNX) only what runs the model, and for target cmake only: inference, model and labels, but no front end and no
+    program. In an existing firmware folder of this target the generated files are rendered anew and missing files of
+    the skeleton are added; files that are there, which may have been edited, stay as they are. `detector` (by default
+    that of kws.detector) goes with a front end only.
 
-    Returns the files written, sorted. Raises KwsError if the model, its manifest, `detector` or `out` does not fit.
+    Returns the files written, sorted. Raises KwsError if the model, its manifest, `detector`, `target` or `out` does
+    not fit.
     """
+    if target not in TARGETS:
+        raise KwsError(f"{target}: no such target; choose one of {', '.join(TARGETS)}.")
     firmware_model = read_firmware_model(model)
     has_front_end = firmware_model.features is not None
-    present = _present_files(out)
+    present = _present_files(out, target)
     if not has_front_end and _FRONT_END_MARK in present:
         raise KwsError(f"{out}: has the front end of another model, and {model} has none; choose a new folder.")
     if not has_front_end and detector is not None:
         raise KwsError(f"{model}: has no features, so its firmware has no detector; leave out the detector.")
-    skeleton = [relative for relative in _skeleton_files(has_front_end) if relative not in present]
+    if not has_front_end and target != CMAKE_TARGET:
+        raise KwsError(f"{model}: has no features, so no microphone can feed it; choose target {CMAKE_TARGET}.")
+    skeleton = {path: data for path, data in _skeleton(target, has_front_end).items() if path not in present}
     measured_bytes = measure_arena_bytes(firmware_model.data, source=str(model))
     golden = make_golden(firmware_model, measured_bytes)
-    generated = render_generated(firmware_model, measured_bytes, golden, detector or DetectorParams())
+    generated = _generated(firmware_model, measured_bytes, golden, detector or DetectorParams(), target)
     try:
         with atomic_folder(out) as temporary:
-            _write_files(temporary, skeleton, generated)
+            _write_files(temporary, skeleton | generated)
     except OSError as error:
         raise KwsError(
             f"{out}: cannot write the firmware ({error.strerror or error}); choose another output folder."
         ) from error
-    return sorted([out / relative for relative in skeleton] + [out / GENERATED_FOLDER / name for name in generated])
+    return sorted(out / path for path in (*skeleton, *generated))
+
+
+def _generated(
+    model: FirmwareModel, measured_arena_bytes: int, golden: Golden, detector: DetectorParams, target: str
+) -> dict[Path, bytes]:
+    """Path in the firmware folder -> contents of each generated file."""
+    if target == CMAKE_TARGET:
+        texts = render_generated(model, measured_arena_bytes, golden, detector)
+        return {Path(GENERATED_FOLDER, name): text.encode("ascii") for name, text in texts.items()}
+    package = BOARD_PACKAGES[target]
+    model = dataclasses.replace(model, registrations=registrations(package, model))
+    texts = render_generated(model, measured_arena_bytes, golden, detector)
+    values = {"banner": _banner(model), "board_arena_bytes": board_arena_bytes(model, measured_arena_bytes)}
+    for path in generated_templates(_SKELETON_FOLDER):
+        texts[path.name.removesuffix(TEMPLATE_SUFFIX)] = _render(path, values)
+    return {package.generated_path(name): text.encode("ascii") for name, text in texts.items()}
+
+
+def firmware_target(folder: Path) -> str:
+    """The target that `folder` was made for. Raises KwsError if it is no firmware folder."""
+    present = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    target = _target_of(present)
+    if target is None:
+        raise KwsError(f"{folder}: is no firmware folder; give one that kws headers wrote.")
+    return target
+
+
+def stale_files(model: Path, firmware: Path) -> list[str]:
+    """The generated files in the folder `firmware` that are missing or not those of the TFLite file `model`.
+
+    The detector may have been given other numbers; of its files only the model that they name is compared.
+    Raises KwsError if `model` or its manifest does not fit, or `firmware` is no firmware folder.
+    """
+    firmware_model, target = read_firmware_model(model), firmware_target(firmware)
+    measured_bytes = measure_arena_bytes(firmware_model.data, source=str(model))
+    golden = make_golden(firmware_model, measured_bytes)
+    banner, stale = _banner(firmware_model).encode("ascii"), []
+    for path, wanted in _generated(firmware_model, measured_bytes, golden, DetectorParams(), target).items():
+        file = firmware / path
+        found = file.read_bytes() if file.is_file() else b""
+        is_fresh = found.startswith(banner) if path.name.startswith(_DETECTOR_PREFIX) else found == wanted
+        if not is_fresh:
+            stale.append(path.name)
+    return stale
 
 
 def render_generated(
@@ -88,13 +155,7 @@ def render_generated(
 
     Raises KwsError if `detector` has a threshold of a label that the model has not.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_EXPORT_FOLDER / "templates"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = _environment(_EXPORT_FOLDER / "templates")
     values = {
         "banner": _banner(model),
         "input_axes": "Batch, height, width, channels"
@@ -119,34 +180,64 @@ def render_generated(
     return {name.removesuffix(TEMPLATE_SUFFIX): environment.get_template(name).render(values) for name in names}
 
 
-def _write_files(folder: Path, skeleton: list[Path], generated: dict[str, str]) -> None:
-    for relative in skeleton:
-        (folder / relative).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(_SKELETON_FOLDER / relative, folder / relative)
-    (folder / GENERATED_FOLDER).mkdir()
-    for name, text in generated.items():
-        (folder / GENERATED_FOLDER / name).write_text(text, encoding="ascii", newline="\n")
+def _environment(folder: Path) -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
 
 
-def _skeleton_files(has_front_end: bool) -> list[Path]:
+def _render(template: Path, values: Mapping[str, Any]) -> str:
+    return _environment(template.parent).get_template(template.name).render(values)
+
+
+def _write_files(folder: Path, files: Mapping[Path, bytes]) -> None:
+    for path, data in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+
+
+def _skeleton(target: str, has_front_end: bool) -> dict[Path, bytes]:
+    """Path in the firmware folder -> contents of each file that is not generated."""
     if not all((_SKELETON_FOLDER / mark).is_file() for mark in _SKELETON_MARKS):
         raise KwsError(f"{_SKELETON_FOLDER}: the firmware skeleton is missing; install kws again.")
+    if target != CMAKE_TARGET:
+        files = skeleton_files(BOARD_PACKAGES[target], _SKELETON_FOLDER)
+        return {place: _contents(path) for place, path in files.items()}
     if not has_front_end:
-        return [Path(name) for name in _WITHOUT_FRONT_END]
-    files = (path.relative_to(_SKELETON_FOLDER) for path in _SKELETON_FOLDER.rglob("*") if path.is_file())
-    return sorted(path for path in files if path.parts[0] not in (GENERATED_FOLDER, "build"))
+        return {Path(name): _contents(_SKELETON_FOLDER / name) for name in _WITHOUT_FRONT_END}
+    paths = (path.relative_to(_SKELETON_FOLDER) for path in sorted(_SKELETON_FOLDER.rglob("*")) if path.is_file())
+    others = (GENERATED_FOLDER, "build", TARGETS_FOLDER)
+    return {path: _contents(_SKELETON_FOLDER / path) for path in paths if path.parts[0] not in others}
 
 
-def _present_files(out: Path) -> set[Path]:
-    """Files that `out` already holds. Raises KwsError if it holds something other than firmware."""
+def _contents(path: Path) -> bytes:
+    return _render(path, {"version": __version__}).encode() if path.suffix == TEMPLATE_SUFFIX else path.read_bytes()
+
+
+def _present_files(out: Path, target: str) -> set[Path]:
+    """Files that `out` already holds. Raises KwsError if it holds something other than firmware for `target`."""
     if not out.exists():
         return set()
     if not out.is_dir():
         raise KwsError(f"{out}: is a file; choose another output folder.")
     present = {path.relative_to(out) for path in out.rglob("*") if path.is_file()}
-    if any(out.iterdir()) and not present.issuperset(_SKELETON_MARKS):
+    found = _target_of(present)
+    if any(out.iterdir()) and found is None:
         raise KwsError(f"{out}: holds files but is no firmware folder; choose a new or an empty folder.")
+    if found not in (None, target):
+        raise KwsError(f"{out}: was made for target {found}; choose a new folder for {target}, or target {found}.")
     return present
+
+
+def _target_of(present: set[Path]) -> str | None:
+    for target, package in BOARD_PACKAGES.items():
+        if package.mark in present and package.source_path("inference.cc") in present:
+            return target
+    return CMAKE_TARGET if present.issuperset(_SKELETON_MARKS) else None
 
 
 def _banner(model: FirmwareModel) -> str:

@@ -4,32 +4,71 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from export.arena_32_bit import arena_layout, arena_on
-from export.build import FLOAT_ONNX
+from export.build import PREPARED_ONNX
+from export.built import Built
 from export.firmware_cost import CODE_BYTES, firmware_cost
 from export.firmware_model import FirmwareModel
-from export.inspection import Inspection, inspect_model
+from export.inspection import COMPARED_CLIPS, Inspection, inspect_model
+from export.layer_error import layer_sqnr_db
+from export.stream_evaluation import REPORT_NAME as STREAM_NAME
 from export.tflite_reader import TfliteFacts, parse_tflite
+from kws.artifact import read_json, tool_versions
+from kws.benchmark import Benchmark
 from kws.detector import DetectorParams
-from kws.report.facts import DeviceFacts, Layer, MemoryBox
+from kws.errors import KwsError
+from kws.report.facts import DeviceFacts, Layer, MemoryBox, ReportFacts
+from kws.training.log import LOG_NAME, read_log
+from quantize.affine import FloatArray
 
 CORE = "cortex_m4"
 
 
-def device_facts(tflite: Path, model: FirmwareModel, data: Path | None) -> DeviceFacts:
-    """Of the .tflite of a build. `data` has the validation clips on which layers are compared; without it none are.
+def report_facts(built: Built, result: Benchmark, device: DeviceFacts, folder: Path) -> ReportFacts:
+    """With what `kws benchmark --stream` left in `folder` and the log of training in the build, where there are any.
 
-    Raises KwsError as `export.inspection.inspect_model` does.
+    Raises KwsError if one of them cannot be read.
     """
-    float_onnx = tflite.parent / FLOAT_ONNX if data is not None else None
-    inspection = inspect_model(tflite, float_onnx=float_onnx, data=data)
+    log, stream = built.folder / LOG_NAME, folder / STREAM_NAME
+    heard = read_json(stream, "run kws benchmark --stream again") if stream.is_file() else None
+    if heard is not None and heard.get("labels") != result.labels:
+        raise KwsError(f"{stream}: is of a model with other labels; remove it or give another --out.")
+    return ReportFacts(
+        benchmark=result.as_json(),
+        stream=heard,
+        training=read_log(log) if LOG_NAME in built.manifest["files"] else [],
+        device=device,
+        versions=tool_versions(),
+    )
+
+
+def device_facts(built: Built, inputs: FloatArray) -> DeviceFacts:
+    """Of the integer model of `built`. Layers are compared on some of `inputs` (n, ...), as the float model takes them.
+
+    Raises KwsError as `export.inspection.inspect_model` and `export.layer_error.layer_sqnr_db` do.
+    """
+    tflite, model = built.folder / built.files.tflite, built.model
+    inspection = inspect_model(tflite)
     facts = parse_tflite(model.data, str(tflite))
+    some = inputs[np.linspace(0, len(inputs) - 1, min(COMPARED_CLIPS, len(inputs))).round().astype(np.int64)]
+    layers = [str(name) for name in built.manifest.get("layers", [])]
+    sqnr_db = layer_sqnr_db(built.folder / PREPARED_ONNX, layers, model.data, facts, some)
     head = _memory(facts)
     head_bytes = max((box.offset + box.size_bytes for box in head), default=0)
     return DeviceFacts(
         core=CORE,
-        layers=[Layer(index=op.index, op=op.op, shape=op.output_shape, sqnr_db=op.sqnr_db) for op in inspection.ops],
-        compared_clips=inspection.compared_clips,
+        layers=[
+            Layer(
+                index=op.index,
+                op=op.op,
+                shape=op.output_shape,
+                sqnr_db=sqnr_db.get(facts.operators[op.index].outputs[0]),
+            )
+            for op in inspection.ops
+        ],
+        compared_clips=len(some),
         memory=head,
         bookkeeping_bytes=arena_on(CORE, facts).used - head_bytes,
         flash=_flash(model, inspection),

@@ -15,6 +15,7 @@ from pathlib import Path
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
 from export.flatbuffer import DamagedError, Span, Table, follow, unpack
+from export.labels_hash import LABELS_HASH
 from export.memory_plan import MEMORY_LAYOUT
 from kws.errors import KwsError
 
@@ -88,6 +89,7 @@ class TfliteFacts:
     """What a TFLite model says of itself; `operators` are in execution order.
 
     `offsets`, if there are any, are where each tensor lies in the arena's head; FREE leaves that to TFLM.
+    `labels_sha256` is that of `export.labels_hash`, None in a model that was made without.
     """
 
     operators: tuple[OpFacts, ...]
@@ -95,6 +97,7 @@ class TfliteFacts:
     input_index: int
     output_index: int
     offsets: tuple[int, ...] = ()
+    labels_sha256: bytes | None = None
 
     @property
     def ops(self) -> tuple[str, ...]:
@@ -216,6 +219,7 @@ def _model_facts(data: bytes) -> TfliteFacts:
         operators=operators,
         tensors=tensors,
         offsets=_memory_layout(model, buffers, len(tensors)),
+        labels_sha256=_labels_sha256(model, buffers),
         input_index=_only(graphs[0], _Graph.INPUTS, len(tensors)),
         output_index=_only(graphs[0], _Graph.OUTPUTS, len(tensors)),
     )
@@ -286,23 +290,36 @@ def _op_name(code: Table) -> str:
 
 def _memory_layout(model: Table, buffers: Sequence[Table], tensors: int) -> tuple[int, ...]:
     """The offsets that TFLM will use without a check of its own; () where the model leaves all to TFLM."""
-    layouts = []
-    for entry in model.tables(_Model.METADATA):
-        entry.check_bytes(_Metadata.NAME, terminated=True)
-        start, size = entry.vector_span(_Metadata.NAME, "B")
-        if model.data[start : start + size] == MEMORY_LAYOUT.encode():
-            layouts.append(entry.scalar(_Metadata.BUFFER, "<I", default=0))
-    if not layouts:
+    found = _metadata(model, buffers, MEMORY_LAYOUT)
+    if found is None:
         return ()
-    if len(layouts) > 1 or layouts[0] >= len(buffers):
-        raise DamagedError("a memory layout that cannot be read")
-    start, size = buffers[layouts[0]].vector_span(_Buffer.DATA, "B")
+    start, size = found
     if size != 4 * (_LAYOUT_HEADER + tensors):
         raise DamagedError("a memory layout for another number of tensors")
     _, _, count, *offsets = unpack(model.data, start, f"<{_LAYOUT_HEADER + tensors}i")
     if count != tensors or any(not FREE <= offset <= MAX_OFFSET for offset in offsets):
         raise DamagedError("a memory layout out of range")
     return tuple(offsets)
+
+
+def _labels_sha256(model: Table, buffers: Sequence[Table]) -> bytes | None:
+    found = _metadata(model, buffers, LABELS_HASH)
+    return None if found is None else model.data[found[0] : sum(found)]
+
+
+def _metadata(model: Table, buffers: Sequence[Table], wanted: str) -> Span | None:
+    """Where the metadata of that name lie in the file."""
+    found = []
+    for entry in model.tables(_Model.METADATA):
+        entry.check_bytes(_Metadata.NAME, terminated=True)
+        start, size = entry.vector_span(_Metadata.NAME, "B")
+        if model.data[start : start + size] == wanted.encode():
+            found.append(entry.scalar(_Metadata.BUFFER, "<I", default=0))
+    if not found:
+        return None
+    if len(found) > 1 or found[0] >= len(buffers):
+        raise DamagedError(f"metadata {wanted} that cannot be read")
+    return buffers[found[0]].vector_span(_Buffer.DATA, "B")
 
 
 def _op_facts(op: Table, codes: list[str], tensor_count: int) -> OpFacts:

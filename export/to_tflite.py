@@ -7,7 +7,7 @@ whole constant tensors. Flatbuffers allow it: an offset may be used more than on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from export.graph import (
     Op,
     Tensor,
 )
+from export.labels_hash import LABELS_HASH, labels_sha256
 from export.memory_plan import MEMORY_LAYOUT, activation_lifetimes, packed_offsets
 from export.op_encoding import VERSIONS, Encoding, encode, int32_array
 from kws import __version__
@@ -44,12 +45,13 @@ _TENSOR_TYPE = {
 }
 
 
-def to_tflite(graph: Graph, *, packed: bool = False) -> bytes:
+def to_tflite(graph: Graph, *, packed: bool = False, labels: Sequence[str] = ()) -> bytes:
     """The flatbuffer of `graph`. The same graph gives the same bytes.
 
     `packed` adds a layout of the activations in memory that is denser than what TFLM finds, for 4 bytes a tensor.
+    `labels`, in the order of the outputs, leave their hash in it (`export.labels_hash`).
     """
-    return _Writer(graph).model(packed=packed)
+    return _Writer(graph).model(packed=packed, labels=labels)
 
 
 def _bytes(values: npt.NDArray[Any]) -> bytes:
@@ -70,7 +72,7 @@ class _Writer:
         self._codes: list[int] = []
         self._indices: dict[Hashable, int] = {}
 
-    def model(self, *, packed: bool) -> bytes:
+    def model(self, *, packed: bool, labels: Sequence[str]) -> bytes:
         graph = self._graph
         self._number_codes()
         self._buffers.append(self._table("Buffer", {}))
@@ -90,6 +92,8 @@ class _Writer:
                 "Operators": self._offsets(operators),
             },
         )
+        metadata = [self._memory_layout(index_of)] if packed else []
+        metadata += [self._metadata(LABELS_HASH, np.frombuffer(labels_sha256(labels), np.uint8))] if labels else []
         root = self._table(
             "Model",
             {
@@ -97,7 +101,7 @@ class _Writer:
                 "OperatorCodes": self._offsets(self._codes),
                 "Subgraphs": self._offsets([subgraph]),
                 "Description": self._builder.CreateString(f"kws {__version__}"),
-                **({"Metadata": self._memory_layout(index_of)} if packed else {}),
+                **({"Metadata": self._offsets(metadata)} if metadata else {}),
                 "Buffers": self._offsets(self._buffers),
             },
         )
@@ -111,9 +115,10 @@ class _Writer:
         places = packed_offsets(list(lifetimes.values()))
         for name, place in zip(lifetimes, places, strict=True):
             offsets[index_of[name]] = place
-        values = np.concatenate([int32_array([1, 0, len(offsets)]), offsets])
-        fields = {"Name": self._builder.CreateString(MEMORY_LAYOUT), "Buffer": self._buffer(values)}
-        return self._offsets([self._table("Metadata", fields)])
+        return self._metadata(MEMORY_LAYOUT, np.concatenate([int32_array([1, 0, len(offsets)]), offsets]))
+
+    def _metadata(self, name: str, values: npt.NDArray[Any]) -> int:
+        return self._table("Metadata", {"Name": self._builder.CreateString(name), "Buffer": self._buffer(values)})
 
     def _number_codes(self) -> None:
         """The most frequent op first: an index of zero takes no space."""

@@ -9,7 +9,7 @@ The stages, in the order data flows through them:
     features    samples -> log-mel, the one definition
     model       BC-ResNet
     training    recipe, batches, loop; checkpoint keeps what it learnt
-    benchmark   float and integers on the same clips
+    benchmark   every form of a model on the same clips
 
 `commands` has a module for each command of the command line. `quantize` and `export` take the checkpoint from
 there to int8, TFLite and C headers.

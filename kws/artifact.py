@@ -8,16 +8,19 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from kws import __version__
 from kws.errors import KwsError
+from kws.terminal import visible
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_SCHEMA = 1
+# A file of these kinds that a manifest does not name is left over from something else.
+_MODEL_SUFFIXES = (".onnx", ".tflite", ".pt")
 
 
 def sha256_file(path: Path) -> str:
@@ -122,14 +125,12 @@ def tool_versions() -> dict[str, str]:
 
 
 def write_manifest(folder: Path, fields: dict[str, Any], files: list[str]) -> None:
-    """Write `folder`/manifest.json: `fields`, tool versions, and size and sha256 of each of `files`."""
+    """Write `folder`/manifest.json: `fields`, tool versions, size and sha256 of each of `files`, and its own sha256."""
     described = {
         name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in sorted(files)
     }
-    write_json(
-        folder / MANIFEST_NAME,
-        {"schema": MANIFEST_SCHEMA, "versions": tool_versions()} | fields | {"files": described},
-    )
+    manifest = {"schema": MANIFEST_SCHEMA, "versions": tool_versions()} | fields | {"files": described}
+    write_json(folder / MANIFEST_NAME, manifest | {"sha256": _content_sha256(manifest)})
 
 
 def read_manifest(folder: Path, verify: list[str]) -> dict[str, Any]:
@@ -152,6 +153,34 @@ def read_manifest(folder: Path, verify: list[str]) -> dict[str, Any]:
         if files[name].get("sha256") != sha256_file(file):
             raise KwsError(f"{file}: differs from what {MANIFEST_NAME} beside it describes; {remedy}.")
     return manifest
+
+
+def damage(folder: Path, manifest: Mapping[str, Any], needed: Sequence[str]) -> list[str]:
+    """What speaks against the files of `folder` being those that its `manifest` was written for, a phrase each.
+
+    Files in `needed` must be described; model files that are not described are left over from something else.
+    """
+    found = []
+    described = manifest.get("files")
+    files = described if isinstance(described, dict) else {}
+    if manifest.get("sha256") != _content_sha256({key: value for key, value in manifest.items() if key != "sha256"}):
+        found.append(f"{MANIFEST_NAME} was changed")
+    found += [f"{MANIFEST_NAME} does not describe {name}" for name in needed if name not in files]
+    for name, facts in files.items():
+        file = folder / name
+        if Path(name).name != name or not isinstance(facts, dict):
+            found.append(f"{MANIFEST_NAME} describes {visible(name)}, which is no file of it")
+        elif not file.is_file():
+            found.append(f"{visible(name)} is missing")
+        elif facts.get("sha256") != sha256_file(file):
+            found.append(f"{visible(name)} was changed")
+    models = sorted(path.name for path in folder.iterdir() if path.suffix in _MODEL_SUFFIXES)
+    return found + [f"{visible(name)} is of another build" for name in models if name not in files]
+
+
+def _content_sha256(manifest: Mapping[str, Any]) -> str:
+    """Of the values, however they are laid out in the file."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _umask() -> int:

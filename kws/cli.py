@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kws import __version__
-from kws.commands import benchmark, detect, fetch, headers, inspect, prepare, quantize, synth, train
+from kws.commands import benchmark, detect, fetch, headers, inspect, prepare, quantize, synth, train, verify
 from kws.errors import KwsError
 
-COMMANDS = (fetch, synth, prepare, train, quantize, headers, benchmark, detect, inspect)
+COMMANDS = (fetch, synth, prepare, train, quantize, verify, benchmark, detect, inspect, headers)
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
@@ -58,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kws",
         description="From a folder of spoken words to microcontroller firmware that spots them.",
-        epilog="In this order: fetch, synth or prepare (your own recordings), train, quantize, headers; benchmark and "
-        "inspect judge, detect listens.",
+        epilog="In this order: fetch, synth or prepare (your own recordings), train, quantize, headers; verify, "
+        "benchmark and inspect judge, detect listens.",
     )
     parser.add_argument("--version", action="version", version=f"kws {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from kws.prepare import Prepared, words_of
+from kws.terminal import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,4 +56,4 @@ def _visible(text: str) -> str:
     """Names of files come from strangers: no control characters for the terminal, no markup for the table."""
     from rich.markup import escape
 
-    return escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
+    return escape(visible(text))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kws.detector import DetectorParams
-from kws.intervals import poisson, wilson
 from kws.spotting import Spotted, causes, percentile_ms
+from kws.statistics import poisson_interval, wilson_interval
 from kws.terminal import visible
 from kws.thresholds import DetPoint, Judged, best_point
 
@@ -97,9 +97,9 @@ class StreamReport:
             "threshold": self.chosen.threshold,
             "thresholds": dict(self.chosen.thresholds),
             "false_accepts_per_hour": count / self.hours,
-            "false_accepts_interval": [bound / self.hours for bound in poisson(count)],
+            "false_accepts_interval": [bound / self.hours for bound in poisson_interval(count)],
             "false_reject_rate": spotted.false_reject_rate,
-            "false_reject_interval": list(wilson(len(spotted.missed), spotted.words)),
+            "false_reject_interval": list(wilson_interval(len(spotted.missed), spotted.words)),
             "latency_ms": {
                 "median": percentile_ms(latencies, 50),
                 "p90": percentile_ms(latencies, 90),

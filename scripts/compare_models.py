@@ -98,7 +98,9 @@ def row(kind: Kind, judged: Sequence[Judged]) -> list[str]:
     """The cells under HEADINGS."""
     results = [one.benchmark for one in judged]
     lost = [one.lost_points for one in judged]
-    instructions = [[result.estimated_instructions[core] for result in results] for core in ("cortex_m4", "cortex_m55")]
+    instructions = [
+        [result.costs.estimated_instructions[core] for result in results] for core in ("cortex_m4", "cortex_m55")
+    ]
     return [
         kind.model,
         kind.activation,
@@ -108,7 +110,7 @@ def row(kind: Kind, judged: Sequence[Judged]) -> list[str]:
         f"{mean(lost):+.2f}" + (f" ({min(lost):+.2f} .. {max(lost):+.2f})" if len(lost) > 1 else ""),
         f"{mean(result.agreement for result in results):.2%}",
         f"{mean(result.sqnr_db for result in results):.1f} dB",
-        span(result.model_bytes for result in results),
+        span(result.costs.model_bytes for result in results),
         span(one.arena_bytes for one in judged),
         *[f"{mean(counts) / 1e6:.1f} M" for counts in instructions],
         f"{mean(one.seconds for one in judged):.0f}",

@@ -10,7 +10,6 @@ inputs: how many int8 values of the features are those of the first row, and how
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -19,38 +18,19 @@ import numpy as np
 import numpy.typing as npt
 
 from export.firmware_model import FirmwareModel, read_firmware_model
+from export.front_end_parity import build_front_end, c_features
 from export.headers import render_firmware
 from kws.audio import Pcm
-from kws.config import FeatureConfig
 from kws.dataset import load_dataset_for
 from kws.errors import KwsError
 from kws.features import features_of_clips
 from kws.progress import note, track
 from quantize.affine import StepArray
 from quantize.runtimes import TflmRuntime
-from scripts import boards
 from scripts.markdown import table
 
 HEADINGS = ["features", "same int8 values", "at most one step off", "accuracy", "same answer"]
-KINDS = {"C, float": "OFF", "C, fixed point": "ON"}
-_CLIP_SECONDS = 60
-
-
-def c_features(program: Path, pcm: Pcm, config: FeatureConfig) -> npt.NDArray[np.int64]:
-    """int16 clips (n, samples) -> the model's integers (n, mel_bands, frames), by the program kws_features.
-
-    Raises KwsError if it fails.
-    """
-    clips = []
-    for clip in track(pcm, program.parent.name, len(pcm)):
-        done = subprocess.run(
-            [program, "-"], input=clip.astype("<i2").tobytes(), capture_output=True, timeout=_CLIP_SECONDS, check=False
-        )
-        if done.returncode != 0:
-            raise KwsError(f"{program}: {done.stderr.decode(errors='replace').strip()}")
-        lines = [line.split()[config.mel_bands :] for line in done.stdout.decode("ascii").splitlines()]
-        clips.append(np.array(lines, np.int64).T)
-    return np.stack(clips)
+KINDS = {"C, float": False, "C, fixed point": True}
 
 
 def answers(runtime: TflmRuntime, values: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
@@ -87,10 +67,8 @@ def _c_values(model: FirmwareModel, model_file: Path, pcm: Pcm, folder: Path) ->
     found = {}
     for kind, fixed_point in KINDS.items():
         note(kind)
-        built = boards.build(
-            folder / "firmware", folder / fixed_point, None, [f"-DKWS_FIXED_POINT={fixed_point}"], "kws_features"
-        )
-        found[kind] = c_features(built / "kws_features", pcm, model.features)
+        program = build_front_end(folder / "firmware", folder / kind, fixed_point=fixed_point)
+        found[kind] = c_features(program, pcm, model.features, model.input.dtype)[1].astype(np.int64)
     return found
 
 

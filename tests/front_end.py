@@ -10,20 +10,13 @@ import tiny_tflite
 import torch
 from toolchains import host_program, run_program
 
+from export import front_end_parity
 from kws.config import FeatureConfig
 from kws.features import LogMel
 
 LABELS = ["_silence_", "_unknown_", 'a"b\\??/', "\u0628\u062d\u0631", "1\n2"]
 RATE_HZ = 16_000
-HOST_TOOL = (
-    *("platform/common/features_main.c", "platform/common/wav.c", "platform/common/text.c"),
-    *("platform/common/print_event.c", "platform/host/platform_host.c", "generated/labels.cc"),
-)
-FRONTEND = (
-    *("src/frontend.c", "src/features_float.c", "src/features_fixed.c", "src/fft_float.c"),
-    "generated/feature_tables.cc",
-)
-FIXED_POINT = ("-DKWS_FIXED_POINT",)
+FIXED_POINT = (front_end_parity.FIXED_POINT_FLAG,)
 
 Samples = npt.NDArray[np.int16]
 
@@ -33,7 +26,8 @@ def includes(firmware: Path) -> list[Path]:
 
 
 def build_features_tool(firmware: Path, out: Path, flags: tuple[str, ...] = ()) -> Path:
-    return host_program([firmware / name for name in (*HOST_TOOL, *FRONTEND)], includes(firmware), out, flags)
+    names = (*front_end_parity.FEATURES_SOURCES, *front_end_parity.FRONT_END_SOURCES)
+    return host_program([firmware / name for name in names], includes(firmware), out, flags)
 
 
 def signals() -> dict[str, Samples]:
@@ -67,16 +61,15 @@ def python_features(samples: Samples, config: FeatureConfig) -> tuple[npt.NDArra
 
 
 def rounding_bound(log_mel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """How far two correct 32-bit computations of (frames, bands) may differ.
-
-    The FFT's rounding error is relative to the loudest band of the frame, so a band far below that one shows it.
-    """
-    amplitude_ratio = np.exp((log_mel.max(axis=1, keepdims=True) - log_mel) / 2)
-    return 2e-6 + 2e-7 * amplitude_ratio
+    """That of the package, for (frames, bands)."""
+    return front_end_parity.rounding_bound(log_mel.T).T
 
 
 def frames_program(firmware: Path, out: Path, flags: tuple[str, ...] = ()) -> Path:
-    sources = [Path(__file__).with_name("frontend_frames.c"), *(firmware / name for name in FRONTEND)]
+    sources = [
+        Path(__file__).with_name("frontend_frames.c"),
+        *(firmware / name for name in front_end_parity.FRONT_END_SOURCES),
+    ]
     return host_program(sources, includes(firmware), out, flags)
 
 

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from kws.artifact import atomic_file, atomic_folder, make_folder, read_manifest, write_json, write_manifest
+from kws.artifact import (
+    atomic_file,
+    atomic_folder,
+    damage,
+    make_folder,
+    read_json,
+    read_manifest,
+    write_json,
+    write_manifest,
+)
 from kws.errors import KwsError
 
 
@@ -94,3 +103,50 @@ def test_a_manifest_that_is_none_is_refused(folder: Path, content: str) -> None:
     (folder / "manifest.json").write_text(content)
     with pytest.raises(KwsError, match=r"manifest\.json"):
         read_manifest(folder, verify=[])
+
+
+def damage_of(folder: Path, needed: tuple[str, ...] = ("model.onnx",)) -> list[str]:
+    return damage(folder, read_json(folder / "manifest.json", "x"), needed)
+
+
+def test_all_damage_to_a_folder_is_found(folder: Path) -> None:
+    assert damage_of(folder) == []
+    (folder / "notes.txt").write_text("")
+    assert damage_of(folder) == []
+    (folder / "model.onnx").write_bytes(b"Model")
+    (folder / "old.tflite").write_bytes(b"")
+    assert damage_of(folder, ("model.onnx", "checkpoint.pt")) == [
+        "manifest.json does not describe checkpoint.pt",
+        "model.onnx was changed",
+        "old.tflite is of another build",
+    ]
+    (folder / "model.onnx").unlink()
+    assert damage_of(folder) == ["model.onnx is missing", "old.tflite is of another build"]
+
+
+@pytest.mark.parametrize("key", ["schema", "versions", "labels", "files", "sha256", "of no one"])
+def test_a_manifest_with_any_other_value_is_found(folder: Path, key: str) -> None:
+    manifest = read_json(folder / "manifest.json", "x")
+    write_json(folder / "manifest.json", dict(reversed(manifest.items())))
+    assert damage_of(folder) == []
+    for changed in (manifest | {key: "other"}, {name: value for name, value in manifest.items() if name != key}):
+        if changed != manifest:
+            write_json(folder / "manifest.json", changed)
+            assert "manifest.json was changed" in damage_of(folder)
+
+
+@pytest.mark.parametrize("name", ["../model.onnx", "/etc/passwd", "sub/x", "..", "", "a\0b", "\x1b[2Jx"])
+def test_a_manifest_names_files_beside_it_only_and_cannot_steer_the_terminal(folder: Path, name: str) -> None:
+    manifest = read_json(folder / "manifest.json", "x")
+    manifest["files"][name] = {"bytes": 5, "sha256": manifest["files"]["model.onnx"]["sha256"]}
+    write_json(folder / "manifest.json", manifest)
+    found = damage_of(folder)
+    assert len(found) == 2
+    assert all(phrase.isprintable() for phrase in found)
+
+
+def test_a_file_in_another_folder_is_none_of_a_manifest(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "model.onnx").write_bytes(b"model")
+    write_manifest(folder, {}, ["model.onnx", "sub/model.onnx"])
+    assert damage_of(folder) == ["manifest.json describes sub/model.onnx, which is no file of it"]

@@ -15,7 +15,7 @@ from kws.checkpoint import Checkpoint, save_checkpoint
 from kws.config import FeatureConfig, ModelConfig, TrainConfig
 from kws.model import BCResNet
 
-COMMANDS = ("fetch", "synth", "prepare", "train", "quantize", "headers", "benchmark", "detect", "inspect")
+COMMANDS = ("fetch", "synth", "prepare", "train", "quantize", "verify", "benchmark", "detect", "inspect", "headers")
 
 
 def assert_one_sentence(message: str, *parts: str) -> None:
@@ -57,6 +57,9 @@ def test_help_explains_every_option(command: str, capsys: pytest.CaptureFixture[
         ["quantize", "checkpoint.pt", "--out", "BUILD"],
         ["inspect", "model.tflite", "--float", "model.onnx"],
         ["inspect", "model.tflite", "--data", "DATA"],
+        ["verify"],
+        ["verify", "BUILD", "--clips", "0"],
+        ["verify", "BUILD", "--data", "DATA", "--inputs", "x.npy"],
         ["quantize", "checkpoint.pt", "--data", "DATA", "--calibration", "x.npy", "--out", "BUILD"],
         ["quantize", "checkpoint.pt", "--data", "DATA", "--labels", "labels.txt", "--out", "BUILD"],
         ["quantize", "model.onnx", "--labels", "labels.txt", "--out", "BUILD"],

@@ -47,6 +47,14 @@ def test_float_arrows_fail_just_past_their_tolerance(check, tolerance: float, ar
         compare.require(check(LOGITS, nearly))
 
 
+def test_a_quantized_model_of_other_logits_fails_and_a_noisy_one_passes() -> None:
+    noise = RNG.normal(size=LOGITS.shape).astype(np.float32)
+    compare.require(compare.check_quantization(LOGITS, LOGITS + 0.2 * noise))
+    for other in (noise, np.zeros_like(LOGITS), np.float32(1.3) * LOGITS):
+        with pytest.raises(KwsError, match=r"rewritten ONNX -> QDQ ONNX: logit SQNR in dB is .*at least 12 is wanted"):
+            compare.require(compare.check_quantization(LOGITS, other))
+
+
 def test_logits_that_are_not_a_number_fail() -> None:
     broken = LOGITS.copy()
     broken[0, 0] = np.nan

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from dataclasses import replace
@@ -7,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from conftest import write_tones
+from made_benchmarks import benchmark, costs
 
 from export.evaluate import judge_data
-from kws.benchmark import Benchmark
 from kws.checkpoint import Checkpoint, save_checkpoint
 from kws.config import ModelConfig, TrainConfig, features_with_hop
 from kws.model import BCResNet
@@ -37,20 +38,15 @@ def saved(path: Path, labels: list[str]) -> Path:
 
 
 def judged(seed: int, of_float: float, of_int8: float, model_bytes: int = 59_000) -> Judged:
-    benchmark = Benchmark(
-        labels=["a", "b"],
-        clips=100,
+    instructions = {"cortex_m4": 40_000_000 + seed * 2_000_000, "cortex_m55": 20_000_000}
+    result = replace(
+        benchmark(),
         accuracy={"float": of_float, "int8": of_int8},
-        agreement=of_int8,
-        sqnr_db=30.0 + seed,
-        per_class={},
-        confusion={},
-        disagreements=[],
-        model_bytes=model_bytes,
-        arena_bytes=0,
-        estimated_instructions={"cortex_m4": 40_000_000 + seed * 2_000_000, "cortex_m55": 20_000_000},
+        agreements={"float": 1.0, "int8": of_int8},
+        sqnrs_db={"float": math.inf, "int8": 30.0 + seed},
+        costs=costs(model_bytes, instructions),
     )
-    return Judged(seed=seed, benchmark=benchmark, arena_bytes=80_000, seconds=10.0 * seed)
+    return Judged(seed=seed, benchmark=result, arena_bytes=80_000, seconds=10.0 * seed)
 
 
 def cells(judged_models: list[Judged]) -> dict[str, str]:
@@ -127,7 +123,7 @@ def test_a_trained_model_has_the_figures_of_its_build(
     assert goals == ["ram"]
     assert found.benchmark == judge_data(built, spoken)
     assert found.benchmark.accuracy["int8"] > 0.5
-    assert 0 < found.arena_bytes < found.benchmark.arena_bytes
+    assert 0 < found.arena_bytes < found.benchmark.costs.arena_bytes
 
 
 def test_a_missing_checkpoint_is_one_sentence(

@@ -9,15 +9,7 @@ from pathlib import Path
 import pytest
 
 from kws import cli
-
-ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "firmware_template" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def shown_commands(page: Path) -> list[list[str]]:
-    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
+from scripts.docs_check import ELSEWHERE, PAGES, ROOT, elsewhere, shown_commands
 
 
 def kws_arguments(words: list[str]) -> list[str] | None:
@@ -57,3 +49,10 @@ def test_commands_are_found_on_the_pages() -> None:
     found = [words for page in PAGES for words in shown_commands(page)]
     assert {"kws", "make", "torchrun"} <= {words[0] for words in found}
     assert {words[1] for words in found if words[0] == "kws"} >= {"fetch", "prepare", "train", "quantize", "headers"}
+
+
+def test_a_command_that_is_not_run_is_tested_where_it_says() -> None:
+    for reason in ELSEWHERE.values():
+        assert (ROOT / reason.rpartition("; ")[2]).is_file()
+    assert elsewhere(["kws", "train", "data", "--resume"])
+    assert elsewhere(["kws", "train", "data"]) is None

@@ -38,6 +38,17 @@ def test_training_leaves_a_checkpoint_that_loads_without_pickle_and_its_metrics(
     assert metrics["macs"] > 2_000_000
 
 
+def test_labels_in_another_order_are_not_taken_for_the_models(built: Path, tmp_path: Path, kws: Kws) -> None:
+    shutil.copytree(built, tmp_path / "build")
+    manifest = json.loads((built / "manifest.json").read_text())
+    manifest["labels"][2:4] = manifest["labels"][3:1:-1]
+    (tmp_path / "build" / "manifest.json").write_text(json.dumps(manifest))
+    refused = kws("headers", tmp_path / "build" / "model.int8.tflite", "--out", tmp_path / "firmware", check=False)
+    assert refused.returncode == 1
+    assert "was made for other labels than manifest.json" in refused.stderr
+    assert not (tmp_path / "firmware").exists()
+
+
 def test_a_build_holds_its_models_and_a_manifest_with_every_proof(built: Path) -> None:
     names = sorted(path.name for path in built.iterdir())
     models = ["model.int8.onnx", "model.int8.tflite", "model.onnx", "model.prepared.onnx"]
@@ -131,11 +142,10 @@ def test_a_wrong_scale_in_the_device_model_fails_the_proof(
     dataset = load_dataset_for(checkpoint.labels, spoken, checkpoint.features)
     features = features_of_clips(dataset.evaluation_clips("validation").pcm, checkpoint.features)
     source = checkpoint_source(checkpoint, trained_run / "checkpoint.pt", features, features)
-    prepared = onnx.load(built / "model.prepared.onnx")
     with reference_process() as reference:
-        prove(source, prepared, built, ModelFiles("int8"), reference)
+        prove(source, built, ModelFiles("int8"), reference)
     with reference_process() as reference, pytest.raises(KwsError, match="QDQ ONNX -> TFLM"):
-        prove(source, prepared, folder, ModelFiles("int8"), reference)
+        prove(source, folder, ModelFiles("int8"), reference)
 
 
 def test_the_qdq_graph_and_the_device_answer_real_clips_alike_and_not_always_the_same(

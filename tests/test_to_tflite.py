@@ -10,7 +10,9 @@ import pytest
 from qdq_graphs import INPUT, QdqBuilder, block, built, features_for
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
+from export.labels_hash import labels_sha256
 from export.lowering import lower
+from export.tflite_reader import parse_tflite
 from export.to_tflite import FILE_IDENTIFIER, to_tflite
 from kws import __version__
 from quantize.runtimes import TflmRuntime
@@ -35,6 +37,19 @@ def test_the_file_says_what_it_is() -> None:
     assert tensors[subgraph.inputs[0]].shape.tolist() == [1, 20, 13, 1]
     assert tensors[subgraph.outputs[0]].shape.tolist() == [1, 5]
     assert all(tensor.name is None for tensor in tensors)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_labels_leave_their_hash_and_change_nothing_else(packed: bool) -> None:
+    graph, labels = lower(built(block)), ["yes", "no", "نعم", "a b", "\ud800"]
+    plain, labelled = to_tflite(graph, packed=packed), to_tflite(graph, packed=packed, labels=labels)
+    assert parse_tflite(labelled, "model").labels_sha256 == labels_sha256(labels)
+    assert parse_tflite(plain, "model").labels_sha256 is None
+    assert parse_tflite(labelled, "model").offsets == parse_tflite(plain, "model").offsets
+    assert len({labels_sha256(order) for order in (labels, labels[::-1], [*labels[:3], "a", "b"])}) == 3
+    assert 0 < len(labelled) - len(plain) <= 160
+    features = features_for(built(block), clips=3)
+    assert np.array_equal(TflmRuntime(labelled)(features), TflmRuntime(plain)(features))
 
 
 def test_no_op_moves_or_converts_data_behind_the_models_back() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kws.errors import KwsError
-from kws.training.log import TrainingLog
+from kws.training.log import TrainingLog, read_log
 
 AWKWARD = {"epoch": 1, "loss": 0.1 + 0.2, "rate": 1e-300, "accuracy": 1.0, "clips": 2**60}
 
@@ -34,6 +35,19 @@ def test_numbers_read_back_exactly_and_with_their_kind(tmp_path: Path) -> None:
         assert [type(value) for value in log.history[0].values()] == [int, float, float, float, int]
 
 
+def test_the_log_of_a_training_that_has_ended_is_read_whole(tmp_path: Path) -> None:
+    write_log(tmp_path / "training.csv", 3)
+    assert [row["epoch"] for row in read_log(tmp_path / "training.csv")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("content", [b"epoch,loss\n1,much\n", b"\xff\xfe", b"epoch,loss\n1,2,3\n", b"epoch,loss\n1\n"])
+def test_what_is_no_log_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "training.csv"
+    path.write_bytes(content)
+    with pytest.raises(KwsError, match=rf"^{re.escape(str(path))}: is no log of a training; "):
+        read_log(path)
+
+
 def test_a_loss_that_is_no_number_is_logged_too(tmp_path: Path) -> None:
     with TrainingLog(tmp_path / "training.csv") as log:
         log.epoch({"epoch": 1, "loss": math.nan, "gain": -math.inf})
@@ -51,7 +65,7 @@ def test_other_programs_read_it_as_csv_with_a_header(tmp_path: Path) -> None:
 
 def test_a_killed_run_leaves_every_epoch_that_it_ended(tmp_path: Path) -> None:
     program = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom kws.training.log import TrainingLog\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom kws.training.log import TrainingLog, read_log\n"
         "log = TrainingLog(Path(sys.argv[1]))\n"
         "for epoch in (1, 2): log.epoch({'epoch': epoch, 'loss': 0.25})\n"
         "os.kill(os.getpid(), signal.SIGKILL)"

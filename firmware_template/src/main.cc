@@ -1,5 +1,10 @@
 // Audio in -> log-mel frames -> integer window -> model -> posteriors -> keyword events out.
 
+// A package for a board says there what its SDK demands.
+#if __has_include("board_config.h")
+#include "board_config.h"
+#endif
+
 #include <stdint.h>
 
 #include "detector.h"

@@ -263,7 +263,7 @@ def _layers(device: DeviceFacts) -> Section | None:
     ]
     return Section(
         title="Rounding, layer by layer",
-        text=f"Each op's output against its float tensor, on {device.compared_clips} validation clips.",
+        text=f"Each op's output against its float tensor, on {device.compared_clips} of the test clips.",
         plots=[plots.layer_plot(device)],
         table=Table(headings=["op", "kind", "output", "SQNR, dB"], rows=rows, words=3),
     )

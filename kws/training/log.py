@@ -106,6 +106,18 @@ def _number(text: str) -> float | int:
         return float(text)
 
 
+def read_log(path: Path) -> list[Figures]:
+    """All epochs of a training that has ended. Raises KwsError if `path` cannot be read or holds no such log."""
+    remedy = "train again, or take the file away"
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines(), strict=True))
+        return [{name: _number(value) for name, value in row.items()} for row in rows]
+    except OSError as error:
+        raise KwsError(f"{path}: cannot be read ({error.strerror}); {remedy}.") from error
+    except (UnicodeDecodeError, csv.Error, ValueError, TypeError) as error:
+        raise KwsError(f"{path}: is no log of a training; {remedy}.") from error
+
+
 def _read(path: Path, epochs_done: int) -> list[Figures]:
     if epochs_done == 0:
         return []

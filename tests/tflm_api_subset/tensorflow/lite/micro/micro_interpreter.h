@@ -9,7 +9,7 @@
 
 #define TFLITE_SCHEMA_VERSION (3)
 
-enum TfLiteType { kTfLiteInt16 = 7, kTfLiteInt8 = 9 };
+enum TfLiteType { kTfLiteInt32 = 2, kTfLiteInt16 = 7, kTfLiteInt8 = 9 };
 
 struct TfLiteIntArray {
   int size;

@@ -5,7 +5,12 @@ enum TfLiteStatus { kTfLiteOk = 0, kTfLiteError = 1 };
 
 #include "tensorflow/lite/schema/schema_generated.h"
 
-struct TFLMRegistration {};
+struct TfLiteContext;
+struct TfLiteNode;
+
+struct TFLMRegistration {
+  TfLiteStatus (*invoke)(TfLiteContext *context, TfLiteNode *node);
+};
 
 namespace tflite {
 

@@ -1,0 +1,11 @@
+// Prints each keyword that the microphone of a Nano 33 BLE Sense hears: seconds, label, probability.
+
+#include <kws_firmware.h>
+
+void setup() {}
+
+void loop() {
+  // Returns after a fault only, which it has printed.
+  kws_main(0, nullptr);
+  delay(5000);
+}

@@ -1,0 +1,6 @@
+#ifndef KWS_TESTS_CHIRALE_TENSORFLOWLITE_H_
+#define KWS_TESTS_CHIRALE_TENSORFLOWLITE_H_
+
+#include <Arduino.h>
+
+#endif
