@@ -219,6 +219,8 @@ def _sentences(report: StreamReport) -> list[str]:
     if report.target * report.hours < 1:
         lines.append(f"{report.hours:.3g} hours are too few to tell {report.target:g} false accepts an hour from none.")
     lines.append(_material_sentence(report))
+    if report.origin.get("noise") == "synthetic":
+        lines.append("The data has no background noise, so the noise here is synthetic.")
     lines.append(
         "Thresholds were chosen on other speakers: a scene of the validation split."
         if report.tuned_on is not None

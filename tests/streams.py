@@ -11,6 +11,7 @@ from kws.thresholds import Judged, sweep
 
 LABELS = ["_silence_", "_unknown_", "yes", "no"]
 KEYWORDS = ["yes", "no"]
+DEFAULT = DetectorParams()
 
 
 def judged_stream(
@@ -18,6 +19,7 @@ def judged_stream(
     hours: float = 1.0,
     labels: list[str] = LABELS,
     quiet: list[int] | None = None,
+    params: DetectorParams = DEFAULT,
 ) -> Judged:
     """A second for each (posterior of the first keyword, of the second, what is said), and before it so many tenths of
     a second of other speech: two seconds if `quiet` does not say."""
@@ -29,7 +31,6 @@ def judged_stream(
         rows += [(0.0, 1 - first - second, first, second)] * 10
     times_ms = np.arange(1, len(rows) + 1) * 100
     posteriors = np.rint(np.array(rows) * POSTERIOR_ONE).astype(np.uint16)
-    params = DetectorParams()
     stream, track = SmoothedStream(times_ms, posteriors, params), WordTrack(words, labels, labels[2:])
     points = sweep(stream, track, labels, params)
     return Judged(stream=stream, track=track, labels=labels, params=params, hours=hours, points=points)

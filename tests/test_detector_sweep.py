@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -170,9 +171,10 @@ def test_keywords_that_hide_each_others_false_accepts_are_raised_together() -> N
     """While a weak yes makes an event, the detector rests and the false no behind it makes none. Another false yes asks
     for a threshold above that; the false no then shows."""
     bursts = [(0.6, 0.0, "yes"), (0.0, 0.8, None), (0.7, 0.0, None), (0.95, 0.0, "yes"), (0.0, 0.52, "no")]
-    heard = judged_stream(bursts, quiet=[20, 0, 20, 20, 20])
-    alone = {"yes": 0.85, "no": 0.51}
-    assert len(heard.run(DetectorParams(thresholds=alone)).false_accepts) == 1
+    params = DetectorParams(refractory_ms=2500)
+    heard = judged_stream(bursts, quiet=[20, 0, 20, 20, 20], params=params)
+    alone = replace(params, thresholds={"yes": 0.85, "no": 0.51})
+    assert len(heard.run(alone).false_accepts) == 1
     chosen = choose(heard, 0.5, per_keyword=True)
     assert chosen is not None and chosen.thresholds["no"] > 0.8
     assert heard.run(chosen).false_accepts == []

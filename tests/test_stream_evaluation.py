@@ -103,6 +103,9 @@ def test_the_tables_say_what_a_reader_must_know(capsys: pytest.CaptureFixture[st
     printed = capsys.readouterr().out
     assert "these figures flatter them" in printed
     assert "Nothing but keywords is said here" in printed
+    assert "synthetic" not in printed
+    print_report(report_of(0.5, origin={"split": "testing", "noise": "synthetic"}))
+    assert "The data has no background noise, so the noise here is synthetic." in capsys.readouterr().out
     print_report(report_of(0.4))
     assert "2 hours are too few to tell 0.4 false accepts an hour from none" in capsys.readouterr().out
 
