@@ -45,16 +45,18 @@ def report_facts(built: Built, result: Benchmark, device: DeviceFacts, folder: P
 
 
 def device_facts(built: Built, inputs: FloatArray) -> DeviceFacts:
-    """Of the integer model of `built`. Layers are compared on some of `inputs` (n, ...), as the float model takes them.
+    """Of the integer model of `built`. Layers are compared on some of `inputs` (n, ...), as the float model takes them;
+    those of a given ONNX model are not, for its tensors may have other shapes than the device's.
 
     Raises KwsError as `export.inspection.inspect_model` and `export.layer_error.layer_sqnr_db` do.
     """
     tflite, model = built.folder / built.files.tflite, built.model
     inspection = inspect_model(tflite)
     facts = parse_tflite(model.data, str(tflite))
-    some = inputs[np.linspace(0, len(inputs) - 1, min(COMPARED_CLIPS, len(inputs))).round().astype(np.int64)]
+    count = min(COMPARED_CLIPS, len(inputs)) if model.features is not None else 0
+    some = inputs[np.linspace(0, len(inputs) - 1, count).round().astype(np.int64)]
     layers = [str(name) for name in built.manifest.get("layers", [])]
-    sqnr_db = layer_sqnr_db(built.folder / PREPARED_ONNX, layers, model.data, facts, some)
+    sqnr_db = layer_sqnr_db(built.folder / PREPARED_ONNX, layers, model.data, facts, some) if count else {}
     head = _memory(facts)
     head_bytes = max((box.offset + box.size_bytes for box in head), default=0)
     return DeviceFacts(
@@ -68,7 +70,7 @@ def device_facts(built: Built, inputs: FloatArray) -> DeviceFacts:
             )
             for op in inspection.ops
         ],
-        compared_clips=len(some),
+        compared_clips=count,
         memory=head,
         bookkeeping_bytes=arena_on(CORE, facts).used - head_bytes,
         flash=_flash(model, inspection),

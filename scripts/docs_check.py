@@ -52,9 +52,19 @@ def elsewhere(words: Sequence[str]) -> str | None:
 
 
 def runnable(words: Sequence[str]) -> list[str]:
-    """The arguments of `kws` as they are run here."""
+    """The arguments of `kws` as they are run here, with less work where there is much."""
     arguments = list(words[1:])
-    return [*arguments, "--epochs", "1"] if arguments[0] == "train" else arguments
+    if arguments[0] == "train":
+        arguments += ["--epochs", "1"]
+    if "--stream" in arguments:
+        arguments += ["--hours", "0.05", "--false-accepts-per-hour", "100000"]
+    return arguments
+
+
+def has_run(words: Sequence[str], done: subprocess.CompletedProcess[str]) -> bool:
+    """A model that hardly learned may be past a gate; it was judged all the same."""
+    gated = any(word.startswith("--fail-") for word in words)
+    return done.returncode == 0 or (gated and done.returncode == 1 and "past their gates" in done.stderr)
 
 
 def kws(arguments: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -73,6 +83,7 @@ def make_base(folder: Path) -> None:
         done = kws(arguments, folder)
         if done.returncode != 0:
             raise SystemExit(f"kws {shlex.join(arguments)}\n{done.stderr}")
+    shutil.copytree(folder / "build", folder / "other-build")
     for name in DATA_NAMES[1:]:
         (folder / name).symlink_to("data")
     make_recordings(folder)
@@ -80,11 +91,13 @@ def make_base(folder: Path) -> None:
 
 
 def make_recordings(folder: Path) -> None:
-    for clip in sorted(path for word in KEYWORDS.split(",") for path in (folder / "data" / word).iterdir()):
+    clips = sorted(path for word in KEYWORDS.split(",") for path in (folder / "data" / word).iterdir())
+    for clip in clips:
         speaker, _, take = clip.stem.partition("_nohash_")
         target = folder / "recordings" / clip.parent.name / speaker / f"{take}{clip.suffix}"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(clip, target)
+    shutil.copy(clips[0], folder / "recording.wav")
     for name in ("street", "rooms"):
         shutil.copytree(folder / "data" / "_background_noise_", folder / name)
 
@@ -114,7 +127,7 @@ def check_page(page: Path, folder: Path) -> Iterator[tuple[str, str]]:
         if arguments[0] in ("prepare", "synth"):
             shutil.rmtree(folder / arguments[arguments.index("--out") + 1], ignore_errors=True)
         done = kws(arguments, folder)
-        yield shlex.join(words), "" if done.returncode == 0 else done.stderr.strip() or f"exit code {done.returncode}"
+        yield shlex.join(words), "" if has_run(words, done) else done.stderr.strip() or f"exit code {done.returncode}"
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def test_what_is_trained_is_quantized_judged_and_not_made_again(
     assert leaderboard.main() == 0
     headings, _, cells = (line.strip("| ").split(" | ") for line in capsys.readouterr().out.strip().splitlines()[-3:])
     assert headings == leaderboard.HEADINGS
-    assert cells[:4] == [spoken.name, "bcresnet-1", "swish", "9,106"]
+    parameters = json.loads((trained_run / "metrics.json").read_text())["params"]
+    assert cells[:4] == [spoken.name, "bcresnet-1", "swish", f"{parameters:,}"]
     assert (tmp_path / "board" / "leaderboard.md").read_text().count("\n") == 3
     assert (tmp_path / "board" / spoken.name / "comparison.svg").is_file()
     made = (folder / "build" / "manifest.json").stat().st_mtime_ns
