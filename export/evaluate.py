@@ -11,7 +11,7 @@ import numpy as np
 from export.arrays import read_inputs, read_targets
 from export.build import FLOAT_ONNX
 from export.built import Built, OtherForms, costs_of, float_and_device, other_forms, read_built
-from export.report_facts import device_facts, report_facts
+from export.report_facts import device_facts, read_stream, report_facts
 from kws.artifact import make_folder, write_json
 from kws.benchmark import Benchmark, Logits, SnrPoint, compare, snr_point
 from kws.benchmark_tables import print_benchmark
@@ -119,12 +119,13 @@ def _benchmark(
     ]
     for folder in folders:
         make_folder(folder)
+    streams = [read_stream(built, folder) for built, folder in zip(builds, folders, strict=True)]
     results, reports = {}, []
-    for built, name, folder in zip(builds, names, folders, strict=True):
+    for built, name, stream in zip(builds, names, streams, strict=True):
         if several:
             note(f"Judging {built.folder}.")
         results[name], device = _judge(built, questions)
-        reports.append(report_facts(built, results[name], device, folder))
+        reports.append(report_facts(built, results[name], device, stream))
     for folder, facts in zip(folders, reports, strict=True):
         write_json(folder / REPORT_NAME, dict(facts.benchmark))
         note(f"Wrote {visible(str(write_page(folder, facts)))}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,19 +28,24 @@ from quantize.affine import FloatArray
 CORE = "cortex_m4"
 
 
-def report_facts(built: Built, result: Benchmark, device: DeviceFacts, folder: Path) -> ReportFacts:
-    """With what `kws benchmark --stream` left in `folder` and the log of training in the build, where there are any.
+def read_stream(built: Built, folder: Path) -> dict[str, Any] | None:
+    """What `kws benchmark --stream` left in `folder`, None if nothing. Raises KwsError if it cannot be read or is of
+    another model."""
+    path = folder / STREAM_NAME
+    if not path.is_file():
+        return None
+    heard = read_json(path, "run kws benchmark --stream again")
+    if heard.get("model_sha256") != hashlib.sha256(built.model.data).hexdigest():
+        raise KwsError(f"{path}: is of another model than {built.folder}; remove it or give another --out.")
+    return heard
 
-    Raises KwsError if one of them cannot be read.
-    """
-    log, stream = built.folder / LOG_NAME, folder / STREAM_NAME
-    heard = read_json(stream, "run kws benchmark --stream again") if stream.is_file() else None
-    if heard is not None and heard.get("labels") != result.labels:
-        raise KwsError(f"{stream}: is of a model with other labels; remove it or give another --out.")
+
+def report_facts(built: Built, result: Benchmark, device: DeviceFacts, stream: dict[str, Any] | None) -> ReportFacts:
+    """With the log of training in the build, where there is one; raises KwsError if that cannot be read."""
     return ReportFacts(
         benchmark=result.as_json(),
-        stream=heard,
-        training=read_log(log) if LOG_NAME in built.manifest["files"] else [],
+        stream=stream,
+        training=read_log(built.folder / LOG_NAME) if LOG_NAME in built.manifest["files"] else [],
         device=device,
         versions=tool_versions(),
     )

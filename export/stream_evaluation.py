@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,7 +82,8 @@ def evaluate_stream(folder: Path, options: StreamOptions, out: Path) -> Path:
             write_scene(out, judged, build.features.sample_rate_hz)
     chosen = choose(of_tuning, options.false_accepts_per_hour, per_keyword=options.per_keyword)
     report = _report(build, options, of_judged, of_tuning, chosen, judged, tuning, within)
-    write_json(out / REPORT_NAME, report.as_json())
+    model_sha256 = hashlib.sha256(build.facts.data).hexdigest()
+    write_json(out / REPORT_NAME, report.as_json() | {"model_sha256": model_sha256})
     print_report(report)
     if chosen is not None:
         write_detector(out / DETECTOR_NAME, chosen)

@@ -113,6 +113,15 @@ def test_a_missing_checkpoint_that_the_build_should_have_is_named(
     assert said == f"{build / 'checkpoint.pt'}: no such file; run kws quantize again."
 
 
+def test_a_stream_report_of_another_model_is_refused_before_any_clip_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build = stand_in(tmp_path / "build")
+    (build / "stream.json").write_text('{"schema": 1, "model_sha256": "0"}')
+    said = refused(capsys, build, "--data", tmp_path / "absent")
+    assert said == f"{build / 'stream.json'}: is of another model than {build}; remove it or give another --out."
+
+
 def test_two_processes_answer_as_one_does() -> None:
     model = tiny_model(4)
     shape = TflmRuntime(model).input_shape

@@ -144,6 +144,9 @@ def test_an_hour_is_judged_and_again_from_its_recording(built: Path, spoken: Pat
     assert json.loads((tmp_path / "alone" / "stream.json").read_text())["det"] == report["det"]
     assert len(json.loads((tmp_path / "alone" / "detector.json").read_text())["thresholds"]) == 4
 
+    kws("benchmark", built, "--data", spoken, "--out", folder)
+    assert "<h2>Running sound</h2>" in (folder / "report.html").read_text()
+
     detector = ["--detector", folder / "detector.json"]
     heard = kws("detect", built / "model.int8.onnx", "--wav", folder / "scene.wav", *detector).stdout.splitlines()
     counted = [row["hits"] + row["false_accepts"] for row in report["per_keyword"]]
