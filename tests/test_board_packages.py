@@ -10,6 +10,7 @@ import struct
 from dataclasses import replace
 from pathlib import Path
 
+import kconfiglib
 import numpy as np
 import pytest
 import tiny_tflite
@@ -281,7 +282,6 @@ def test_the_zephyr_module_names_what_is_there(packages: dict[str, Path]) -> Non
 
 def kconfig(package: Path, folder: Path, symbols: tuple[str, ...]) -> object:
     """The package's Kconfig below a file that has the `symbols` of an SDK."""
-    kconfiglib = pytest.importorskip("kconfiglib", reason="kconfiglib is missing: install it with pip")
     given = "".join(f'config {symbol}\n\tbool "{symbol}"\n' for symbol in symbols)
     (folder / "Kconfig").write_text(f'{given}osource "{package}/Kconfig"\n')
     return kconfiglib.Kconfig(str(folder / "Kconfig"), warn_to_stderr=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from made_benchmarks import LABELS, benchmark, costs
+from matplotlib.image import imread
 
 from kws.comparison import comparison, print_comparison, report_names, write_comparison
 from kws.errors import KwsError
@@ -52,7 +53,6 @@ def test_the_table_has_a_row_a_build_and_shows_names_as_they_are(capsys: pytest.
 
 
 def test_pictures_show_every_build_and_are_the_same_again(tmp_path: Path) -> None:
-    matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is missing, which draws the comparison")
     results = {HOSTILE: benchmark(wrong=2), "نموذج": benchmark(wrong=1, device="int16")}
     for out in (tmp_path / "report", tmp_path / "again"):
         write_comparison(out, results)
@@ -61,13 +61,12 @@ def test_pictures_show_every_build_and_are_the_same_again(tmp_path: Path) -> Non
     for name in names:
         assert (tmp_path / "report" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
     assert ET.parse(tmp_path / "report" / "comparison.svg").getroot().tag.endswith("svg")
-    image = matplotlib.image.imread(tmp_path / "report" / "comparison.png")
+    image = imread(tmp_path / "report" / "comparison.png")
     assert image.shape[1] > 1000
     assert image.std() > 0.01
 
 
 def test_the_panels_put_accuracy_over_size_instructions_and_arena() -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is missing, which draws the comparison")
     from kws.comparison_plot import comparison_figure
 
     figure = comparison_figure({HOSTILE: benchmark(wrong=2), "two": benchmark(wrong=1)})
@@ -86,7 +85,6 @@ def test_the_panels_put_accuracy_over_size_instructions_and_arena() -> None:
 
 
 def test_a_build_of_unknown_instructions_is_left_out_of_their_panel_alone() -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is missing, which draws the comparison")
     from kws.comparison_plot import comparison_figure
 
     unknown = {"cortex_m4": 0, "cortex_m55": 0, "unmeasured_ops": 3}

@@ -210,7 +210,6 @@ def test_accuracy_under_noise_is_that_of_the_device_on_noisy_copies_of_the_clips
 def test_several_builds_are_compared_and_each_must_pass_the_gates(
     built: Path, spoken: Path, tmp_path: Path, kws: Kws
 ) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is missing, which draws the comparison")
     one, other = tmp_path / "a" / "build", tmp_path / "b" / "build"
     for copy in (one, other):
         shutil.copytree(built, copy)

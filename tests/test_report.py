@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import sync_playwright
 from report_sample import report_values
 
 from kws.report.page import render_page
@@ -48,8 +49,7 @@ class _Text(HTMLParser):
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: pip install 'kws[dev]'")
-    with playwright.sync_playwright() as running:
+    with sync_playwright() as running:
         # A container's root may not use Chromium's sandbox; the page is our own.
         opened = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield opened
