@@ -214,7 +214,7 @@ def _noise(facts: ReportFacts) -> Section | None:
             "clean" if point["snr_db"] is None else f"{point['snr_db']:g} dB",
             str(point["clips"]),
             *[
-                f"{_percent(point['accuracy'][form])} ({' to '.join(map(_percent, point['accuracy_interval'][form]))})"
+                f"{_percent(point['accuracy'][form])} ({_span(point['accuracy_interval'][form])})"
                 for form in (FLOAT, device)
             ],
         ]
@@ -294,6 +294,10 @@ def _parts(device: DeviceFacts) -> Section:
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
+
+
+def _span(interval: Sequence[float]) -> str:
+    return " .. ".join(f"{100 * end:.1f}" for end in interval)
 
 
 def _share(fraction: float | None) -> str:
