@@ -177,5 +177,6 @@ def test_print_unfolds_every_table_and_is_light(browser: Any, tmp_path: Path) ->
     assert opened.evaluate(hidden) > 0
     opened.page.emulate_media(media="print")
     assert opened.evaluate(hidden) == 0
-    assert opened.evaluate("[...document.images].every(i => i.currentSrc === i.src)")
+    # The browser takes another source some time after the medium has changed.
+    opened.page.wait_for_function("[...document.images].every(i => i.currentSrc === i.src)")
     assert opened.page.pdf().startswith(b"%PDF")
