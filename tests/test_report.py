@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import time
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
