@@ -95,6 +95,13 @@ class BCResNet(nn.Module):
             nn.Flatten(),
         )
 
+    @property
+    def classifier(self) -> nn.Conv2d:
+        """The last layer, with a row for each class."""
+        layer = self.head[-2]
+        assert isinstance(layer, nn.Conv2d)
+        return layer
+
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.blocks(self.stem(x)))
         return logits

@@ -32,22 +32,26 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--model",
         choices=list(MODEL_TAUS),
-        default="bcresnet-1",
         metavar="NAME",
-        help=f"one of {', '.join(MODEL_TAUS)} (default: bcresnet-1)",
+        help=f"one of {', '.join(MODEL_TAUS)} (default: that of --init, or bcresnet-1)",
+    )
+    parser.add_argument(
+        "--init",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="a trained model to start from, of the same words or others (default: random weights)",
     )
     parser.add_argument(
         "--activation",
         choices=list(ACTIVATIONS),
-        default="swish",
-        help="of the temporal branch; hardswish and relu cost less on a microcontroller (default: swish)",
+        help="of the temporal branch; hardswish and relu cost less on a microcontroller (default: that of --init, or "
+        "swish)",
     )
     parser.add_argument(
         "--hop-ms",
         type=int,
         choices=list(HOPS_MS),
-        default=10,
-        help="from one feature frame to the next, in ms; 20 halves work and memory (default: 10)",
+        help="from one feature frame to the next, in ms; 20 halves work and memory (default: that of --init, or 10)",
     )
     parser.add_argument(
         "--device",
@@ -68,10 +72,10 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("recipe")
     group.add_argument(
         "--recipe",
-        choices=["auto", "short", "few-speakers", "paper"],
+        choices=["auto", "short", "few-speakers", "paper", "fine-tuning"],
         default="auto",
-        help="short and few-speakers are for small data, paper is that of arXiv:2106.04140 (default: auto, by the "
-        "numbers of clips and speakers)",
+        help="short and few-speakers are for small data, paper is that of arXiv:2106.04140, fine-tuning goes on with a "
+        "trained model (default: auto, by --init and the numbers of clips and speakers)",
     )
     group.add_argument(
         "--teacher", type=Path, metavar="CHECKPOINT", help="a larger model to learn from (default: none)"
@@ -131,7 +135,8 @@ def _run(options: argparse.Namespace) -> Path | None:
         changes=_changes(options),
         device_name=options.device,
         activation=options.activation,
-        features=features_with_hop(options.hop_ms),
+        features=features_with_hop(options.hop_ms) if options.hop_ms else None,
+        start=options.init,
         teacher=options.teacher,
         resume=options.resume,
         track=options.track,

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from kws.artifact import make_folder
-from kws.config import FeatureConfig, ModelConfig
+from kws.config import FeatureConfig
 from kws.dataset import load_dataset
 from kws.errors import KwsError
 from kws.splits import speaker_of
 from kws.training.processes import choose_device, joined_processes
 from kws.training.recipe import recipe_for
 from kws.training.run import Run
+from kws.training.start import features_for, load_start, model_for
 from kws.training.tracking import open_tracker
 
 
@@ -25,12 +26,13 @@ def train(
     out: Path,
     *,
     words: Sequence[str] | None,
-    model_name: str,
     device_name: str,
+    model_name: str | None = None,
     recipe: str = "auto",
     changes: Mapping[str, Any] | None = None,
-    activation: str = "swish",
+    activation: str | None = None,
     features: FeatureConfig | None = None,
+    start: Path | None = None,
     teacher: Path | None = None,
     resume: bool = False,
     silence: bool = True,
@@ -42,6 +44,7 @@ def train(
     `changes` are fields of TrainConfig that differ from the recipe's (see `recipe_for`).
     Writes `out`/checkpoint.pt (whenever validation improves), `out`/training.csv and `out`/metrics.json; returns the
     first.
+    `start` is a checkpoint to begin from; `model_name`, `activation` and `features` are then its own unless given.
     Without `silence` there is no class for it; background noise is mixed in all the same.
     `track` and `tracking_uri` log to mlflow, too (see `open_tracker`).
     `resume` goes on where a run with the same arguments was stopped, to the same weights.
@@ -50,27 +53,27 @@ def train(
     """
     make_folder(out)
     tracker = open_tracker(track=track, uri=tracking_uri, run_name=out.name)
-    features = features or FeatureConfig()
+    origin = load_start(start) if start else None
+    features = features_for(origin, features)
     device = choose_device(device_name)
     if (changes or {}).get("precision", "float32") != "float32" and device.type != "cuda":
         raise KwsError(f"--precision bfloat16 is for GPUs, and training runs on {device}; leave it out.")
     torch.set_flush_denormal(True)
     with joined_processes(device) as processes:
         dataset = processes.in_turn(lambda: load_dataset(data, words, features, silence=silence))
-        model = ModelConfig(
-            name=model_name, classes=len(dataset.labels), activation=activation, mel_bands=features.mel_bands
-        )
+        model = model_for(origin, len(dataset.labels), features, model_name, activation)
         split = dataset.splits["training"]
         chosen, config = recipe_for(
             recipe,
-            model_name,
+            model.name,
             features,
             keyword_clips=len(split.rows),
             speakers=len({speaker_of(dataset.names[row]) for row in split.rows}),
+            is_trained=origin is not None,
         )
         config = replace(config, **(changes or {}))
         config = config if teacher else replace(config, teacher_weight=0.0)
-        run = Run(dataset, features, model, config, device, processes, out, teacher, tracker)
+        run = Run(dataset, features, model, config, device, processes, out, teacher, tracker, origin)
         run.records.say(f"Recipe: {chosen}.")
         if resume:
             run.resume()

@@ -34,11 +34,19 @@ FEW = TrainConfig(
     gain_db=6.0,
     snr_share=0.5,
 )
-RECIPES = {"short": TrainConfig(), "few-speakers": FEW, "paper": PAPER}
+# What a trained model knows of speech is worth keeping: short, gentle steps.
+FINE_TUNING = replace(FEW, epochs=60, peak_learning_rate=0.02)
+RECIPES = {"short": TrainConfig(), "few-speakers": FEW, "paper": PAPER, "fine-tuning": FINE_TUNING}
 
 
 def recipe_for(
-    name: str, model_name: str, features: FeatureConfig, *, keyword_clips: int, speakers: int
+    name: str,
+    model_name: str,
+    features: FeatureConfig,
+    *,
+    keyword_clips: int,
+    speakers: int,
+    is_trained: bool = False,
 ) -> tuple[str, TrainConfig]:
     """The name and the numbers of the recipe `name` for a model of that size.
 
@@ -47,7 +55,7 @@ def recipe_for(
     """
     if name == "auto":
         small = "few-speakers" if speakers < FEW_SPEAKERS else "short"
-        name = "paper" if keyword_clips >= FULL_CLIPS else small
+        name = "fine-tuning" if is_trained else "paper" if keyword_clips >= FULL_CLIPS else small
     tau = MODEL_TAUS[model_name]
     if tau < MASKED_FROM_TAU:
         return name, RECIPES[name]

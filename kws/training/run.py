@@ -26,6 +26,7 @@ from kws.training.loss import Loss, class_weights
 from kws.training.processes import Processes
 from kws.training.recipe import learning_rate
 from kws.training.records import Records
+from kws.training.start import Start, start_from
 from kws.training.state import TrainingState, load_state, remove_state, save_state
 from kws.training.teacher import load_teacher
 from kws.training.tracking import Tracker
@@ -75,6 +76,7 @@ class Run:
         out: Path,
         teacher: Path | None = None,
         tracker: Tracker | None = None,
+        start: Start | None = None,
     ) -> None:
         self.dataset, self.features, self.config, self.out = dataset, features, config, out
         self.device, self.processes = device, processes
@@ -82,6 +84,8 @@ class Run:
         self.teacher = load_teacher(teacher, dataset.labels, features, device) if teacher else None
         torch.manual_seed(config.seed)
         self.network = BCResNet(model).to(device)
+        self.start = start
+        self.known = start_from(self.network, dataset.labels, start) if start else []
         self.forward = processes.distribute(Forward(self.network), device)
         self.average = WeightAverage(self.network, config.average_decay)
         self.optimizer = torch.optim.SGD(
@@ -235,6 +239,7 @@ class Run:
             "data": self.dataset.fingerprint(),
             "processes": self.processes.count,
             "teacher": self.taught_by,
+            "start": self.start.sha256[:16] if self.start else "random weights",
             **to_dict(self.network.config),
             **to_dict(self.features),
             **to_dict(self.config),
@@ -245,6 +250,8 @@ class Run:
             "model": to_dict(self.network.config),
             "features": to_dict(self.features),
             "train": to_dict(self.config),
+            "start": self.identity["start"],
+            "teacher": self.identity["teacher"],
             "labels": self.dataset.labels,
             "processes": self.processes.count,
         }
@@ -260,6 +267,8 @@ class Run:
                 "clips_per_epoch": self.batches.clips_per_epoch,
                 "seconds": round(sum(epoch["seconds"] for epoch in self.history), 1),
             },
+            "start": self.identity["start"],
+            "teacher": self.identity["teacher"],
             "params": parameter_count(self.network),
             "macs": count_macs(self.network.cpu(), self.features.frames, self.features.mel_bands),
             "labels": self.dataset.labels,
@@ -274,10 +283,16 @@ class Run:
         counts = ", ".join(f"{len(split.rows) + len(split.unknown_rows)} {name}" for name, split in splits)
         where = f"{self.device}" + (f", {self.processes.count} processes" if self.processes.count > 1 else "")
         from_epoch = f" from epoch {len(self.history) + 1} on" if self.history else ""
+        beginning = f"Starting from {self.start.path}, which knows {self._known_words()}.\n" if self.start else ""
         return (
-            f"Training {self.network.config.name} on {len(self.dataset.labels)} classes ({counts} clips), "
+            f"{beginning}Training {self.network.config.name} on {len(self.dataset.labels)} classes ({counts} clips), "
             f"for {self.config.epochs} epochs{from_epoch} on {where}."
         )
+
+    def _known_words(self) -> str:
+        if len(self.known) in (0, len(self.dataset.labels)):
+            return "all of these labels" if self.known else "none of these labels"
+        return f"{', '.join(self.known)} of these labels"
 
     def _interrupted(self) -> str:
         if not self.history:
