@@ -10,6 +10,8 @@
 # make compare-models CHECKPOINTS="a/checkpoint.pt b/checkpoint.pt" DATA=data   accuracy and costs, a row for each kind
 # make tau-table   what each width of BC-ResNet costs; OPTIMIZE=speed (ram, flash, all) for other goals than balance
 # make leaderboard ENGLISH=data ARABIC=data   every width and activation, trained (hours), quantized and judged
+# make pretrained DATA=data   the models that come with kws, trained anew on Speech Commands (hours)
+# make fine-tuning DATA=data INIT=checkpoint   what a few clips a word teach, from scratch and from a trained model
 # make docs-check  the kws commands of the README and of docs/, run on small synthetic data
 # Each sets up .venv first and re-uses it afterwards.
 
@@ -19,7 +21,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORDS := yes,no,up,down,left,right,on,off,stop,go
 
-.PHONY: demo test check firmware-test firmware-figures firmware-accuracy bench-train compare-converters compare-models compare-recovery tau-table leaderboard docs-check clean
+.PHONY: demo test check firmware-test firmware-figures firmware-accuracy bench-train compare-converters compare-models compare-recovery tau-table leaderboard pretrained fine-tuning docs-check clean
 
 $(READY): pyproject.toml scripts/setup.sh
 	sh scripts/setup.sh $(PYTHON) $(VENV)
@@ -27,7 +29,7 @@ $(READY): pyproject.toml scripts/setup.sh
 
 demo: $(READY)
 	test -d demo/data || $(BIN)/kws synth demo/data
-	$(BIN)/kws train demo/data --out demo/run --words $(WORDS) --recipe short
+	$(BIN)/kws train demo/data --out demo/run --words $(WORDS) --recipe short --epochs 60
 	$(BIN)/kws quantize demo/run/checkpoint.pt --data demo/data --out demo/build
 	$(BIN)/kws headers demo/build/model.int8.tflite --out demo/firmware
 	$(BIN)/kws benchmark demo/build --data demo/data --out demo/report
@@ -70,6 +72,12 @@ tau-table: $(READY)
 leaderboard: $(READY)
 	@$(BIN)/python -m scripts.leaderboard leaderboard "$(or $(ENGLISH),speech-commands-subset):$(WORDS)" \
 	  "$(or $(ARABIC),arabic-speech-commands)" $(if $(MODELS),--models $(MODELS)) $(if $(ACTIVATIONS),--activations $(ACTIVATIONS))
+
+pretrained: $(READY)
+	$(BIN)/python -m scripts.pretrain pretrained "$(or $(DATA),data)"
+
+fine-tuning: $(READY)
+	$(BIN)/python -m scripts.fine_tuning_curve fine-tuning "$(or $(DATA),data)" $(or $(INIT),speech-commands-bcresnet-1)
 
 docs-check: $(READY)
 	@$(BIN)/python -m scripts.docs_check

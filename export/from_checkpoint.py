@@ -18,6 +18,7 @@ from kws.config import to_dict
 from kws.dataset import Dataset, load_dataset_for
 from kws.features import features_of_clips
 from kws.model import BCResNet, count_macs, parameter_count
+from kws.pretrained.calibration import calibration_of
 from kws.training.log import LOG_NAME
 from quantize.affine import FloatArray
 from quantize.options import QuantizeOptions
@@ -25,16 +26,22 @@ from quantize.options import QuantizeOptions
 ORIGIN = "torch"
 
 
-def build_checkpoint(checkpoint_path: Path, data: Path, out: Path, options: QuantizeOptions) -> Path:
+def build_checkpoint(checkpoint_path: Path, data: Path | None, out: Path, options: QuantizeOptions) -> Path:
     """`export.build.build` of a checkpoint: ranges come from clips of the training split, proofs from `proof_clips`.
+
+    Without `data` both come from the clips that a pretrained model brings along.
 
     Raises KwsError, leaving `out` as it was, if an input cannot be used or an arrow is past its tolerance.
     """
     checkpoint = load_checkpoint(checkpoint_path)
     make_folder(out)
-    dataset = load_dataset_for(checkpoint.labels, data, checkpoint.features)
-    calibration = features_of_clips(dataset.calibration_clips(options.calibration_clips), checkpoint.features)
-    proof = features_of_clips(proof_clips(dataset, PROOF_CLIPS), checkpoint.features)
+    if data is None:
+        calibration = calibration_of(checkpoint_path, options.calibration_clips)
+        proof = calibration_of(checkpoint_path, PROOF_CLIPS)
+    else:
+        dataset = load_dataset_for(checkpoint.labels, data, checkpoint.features)
+        calibration = features_of_clips(dataset.calibration_clips(options.calibration_clips), checkpoint.features)
+        proof = features_of_clips(proof_clips(dataset, PROOF_CLIPS), checkpoint.features)
     source = checkpoint_source(checkpoint, checkpoint_path, calibration, proof)
     return build(source, out, options)
 

@@ -15,6 +15,7 @@ from kws.artifact import atomic_file, tool_versions
 from kws.config import FeatureConfig, ModelConfig, TrainConfig, from_dict, to_dict
 from kws.errors import KwsError
 from kws.model import BCResNet
+from kws.pretrained import NAMES
 
 CHECKPOINT_SCHEMA = 2
 CHECKPOINT_NAME = "checkpoint.pt"
@@ -64,6 +65,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises KwsError if the file is missing, truncated, no checkpoint, of another version, or its weights do not
     fit its model or are not finite.
     """
+    if not path.is_file():
+        raise KwsError(f"{path}: no such checkpoint; train one, or name one that comes with kws: {', '.join(NAMES)}.")
     content = read_tensors(path, CHECKPOINT_SCHEMA, "checkpoint", REMEDY)
     labels = content.get("labels")
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):

@@ -92,27 +92,27 @@ BEST_BY = ("accuracy", "f1", "recall", "precision")
 class TrainConfig:
     """The training recipe; its defaults are the short one of `RECIPES`."""
 
-    epochs: int = 60
+    epochs: int = 100
     batch_clips: int = 100
     peak_learning_rate: float = 0.1
     warmup_epochs: int = 5
     momentum: float = 0.9
     weight_decay: float = 1e-3
     label_smoothing: float = 0.0
-    average_decay: float = 0.0
+    average_decay: float = 0.995
     class_balance: str = "none"
     unknown_share: float = 1.0
     silence_share: float = 1.0
     teacher_weight: float = 0.5
     teacher_temperature: float = 2.0
     precision: str = "float32"
-    shift_ms: int = 100
+    shift_ms: int = 200
     speed_change: float = 0.0
     reverb_probability: float = 0.0
     gain_db: float = 0.0
     noise_probability: float = 0.8
     noise_max_amplitude: float = 0.1
-    snr_share: float = 0.0
+    snr_share: float = 0.5
     snr_low_db: float = 0.0
     snr_high_db: float = 20.0
     mask_bands: int = 0

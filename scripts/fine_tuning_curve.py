@@ -11,22 +11,20 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import math
 import shutil
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from kws.artifact import write_text
+from kws.artifact import read_json, write_text
 from kws.config import NOISE_FOLDER, FeatureConfig
 from kws.dataset import load_dataset
-from kws.progress import note
 from kws.splits import LIST_FILES, speaker_of, without_suffix
 from kws.statistics import wilson_interval
 from kws.training.run import METRICS_NAME
+from scripts.kws_runs import exit_code, trained
 from scripts.markdown import table
 
 TABLE_NAME = "fine_tuning.md"
@@ -67,13 +65,9 @@ def write_data(root: Path, kept: Mapping[str, Sequence[str]], out: Path) -> None
         write_text(out / file, "".join(f"{without_suffix(name)}.wav\n" for name in kept[split]))
 
 
-def accuracy(folder: Path, data: Path, options: Sequence[str]) -> tuple[float, int]:
-    """The test accuracy of the run in `folder`, trained now if it is not there, and the number of its test clips."""
-    if not (folder / METRICS_NAME).is_file():
-        note(f"{folder}: training.")
-        command = [sys.executable, "-m", "kws", "train", str(data), "--out", str(folder), *options]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    test = json.loads((folder / METRICS_NAME).read_text(encoding="utf-8"))["test"]
+def accuracy(run: Path) -> tuple[float, int]:
+    """The test accuracy of a finished run, and the number of its test clips."""
+    test = read_json(run / METRICS_NAME, "train again")["test"]
     return test["accuracy"], test["clips"]
 
 
@@ -85,13 +79,13 @@ def row(clips: int, found: Iterable[tuple[float, int]]) -> list[str]:
     return cells
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("init")
     parser.add_argument("--clips", default="5,10,20,50")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     dataset = load_dataset(options.data, None, FeatureConfig())
     splits = {name: [dataset.names[row] for row in split.rows] for name, split in dataset.splits.items()}
     rows = []
@@ -99,10 +93,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = options.out / str(clips)
         write_data(options.data, few_clips(splits, clips), folder / "data")
         runs = {"scratch": [], "fine-tuned": ["--init", options.init]}
-        rows.append(row(clips, [accuracy(folder / name, folder / "data", extra) for name, extra in runs.items()]))
+        for name, extra in runs.items():
+            trained(folder / name, folder / "data", *extra)
+        rows.append(row(clips, [accuracy(folder / name) for name in runs]))
         write_text(options.out / TABLE_NAME, table(HEADINGS, rows))
     print(table(HEADINGS, rows))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

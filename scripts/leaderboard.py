@@ -9,7 +9,6 @@ Each model lies in OUT/<name of DATA>/<model>-<activation>/ as `run` and `build`
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,13 +17,11 @@ from pathlib import Path
 from export.evaluate import judge_data
 from kws.artifact import write_text
 from kws.benchmark import FLOAT, Benchmark
-from kws.checkpoint import CHECKPOINT_NAME
 from kws.comparison import write_comparison
 from kws.config import ACTIVATIONS
 from kws.errors import KwsError
 from kws.progress import note
-from kws.training.run import METRICS_NAME
-from kws.training.state import STATE_NAME
+from scripts.kws_runs import built, exit_code, is_trained, trained
 from scripts.markdown import table
 
 MODELS = ("bcresnet-1", "bcresnet-1.5", "bcresnet-2", "bcresnet-3")
@@ -56,8 +53,7 @@ class Entry:
 
     @property
     def is_trained(self) -> bool:
-        """Metrics are written once training has ended."""
-        return (self.folder / "run" / METRICS_NAME).is_file()
+        return is_trained(self.folder / "run")
 
 
 def entries(out: Path, sets: Sequence[str], models: Iterable[str], activations: Iterable[str]) -> list[Entry]:
@@ -76,19 +72,10 @@ def entries(out: Path, sets: Sequence[str], models: Iterable[str], activations: 
 
 def make(entry: Entry) -> None:
     """Train and quantize what is missing. Raises KwsError if a command fails, which has then said why."""
-    run, build = entry.folder / "run", entry.folder / "build"
-    if not entry.is_trained:
-        resume = ["--resume"] if (run / STATE_NAME).is_file() else []
-        words = ["--words", entry.words] if entry.words else []
-        chosen = ["--model", entry.model, "--activation", entry.activation]
-        kws("train", str(entry.data), "--out", str(run), *words, *chosen, *resume)
-    if not (build / "manifest.json").is_file():
-        kws("quantize", str(run / CHECKPOINT_NAME), "--data", str(entry.data), "--out", str(build))
-
-
-def kws(*arguments: str) -> None:
-    if subprocess.run([sys.executable, "-m", "kws", *arguments], check=False).returncode != 0:
-        raise KwsError(f"kws {arguments[0]} failed; mend it and run this again: what is done stays done.")
+    words = ["--words", entry.words] if entry.words else []
+    chosen = ["--model", entry.model, "--activation", entry.activation]
+    checkpoint = trained(entry.folder / "run", entry.data, *words, *chosen)
+    built(entry.folder / "build", checkpoint, entry.data)
 
 
 def row(entry: Entry, result: Benchmark) -> list[str]:
@@ -127,7 +114,7 @@ def leaderboard(chosen: Sequence[Entry]) -> str:
     return table(HEADINGS, rows)
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for all runs, builds, the table and the pictures")
     parser.add_argument("sets", nargs="+", metavar="DATA[:WORDS]", help="folder of clips, and its keywords if not all")
@@ -135,16 +122,11 @@ def main() -> int:
     parser.add_argument("--activations", default=",".join(ACTIVATIONS), help="of those (default: %(default)s)")
     parser.add_argument("--only-trained", action="store_true", help="leave out what is not trained yet")
     options = parser.parse_args()
-    try:
-        chosen = entries(options.out, options.sets, options.models.split(","), options.activations.split(","))
-        text = leaderboard([entry for entry in chosen if entry.is_trained or not options.only_trained])
-        write_text(options.out / TABLE_NAME, f"{text}\n")
-    except KwsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    chosen = entries(options.out, options.sets, options.models.split(","), options.activations.split(","))
+    text = leaderboard([entry for entry in chosen if entry.is_trained or not options.only_trained])
+    write_text(options.out / TABLE_NAME, f"{text}\n")
     print(text)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -16,7 +16,7 @@ from kws.config import FeatureConfig, TrainConfig
 FEATURES = FeatureConfig()
 CPU = torch.device("cpu")
 RATE_HZ = FEATURES.sample_rate_hz
-SHIFT_ONLY = TrainConfig(noise_probability=0.0)
+SHIFT_ONLY = TrainConfig(shift_ms=100, noise_probability=0.0)
 STILL = TrainConfig(shift_ms=0, noise_probability=0.0)
 NONE_SILENT = torch.zeros(64, dtype=torch.bool)
 
@@ -41,7 +41,7 @@ def test_shift_moves_a_clip_by_at_most_100_ms_either_way() -> None:
 
 
 def test_noise_comes_with_the_stated_probability_and_amplitude() -> None:
-    config = TrainConfig(shift_ms=0)
+    config = TrainConfig(shift_ms=0, snr_share=0.0)
     clips = torch.zeros(4000, 16_000)
     augmented = Augmenter(noise(), FEATURES, config, CPU)(
         clips, torch.zeros(4000, dtype=torch.bool), np.random.default_rng(0)
@@ -160,7 +160,7 @@ def test_coloured_noise_falls_with_frequency_as_its_slope_says() -> None:
 
 def test_without_recordings_words_meet_coloured_noise() -> None:
     clips = torch.zeros(64, 16_000)
-    heard = Augmenter([], FEATURES, TrainConfig(shift_ms=0), CPU)(clips, NONE_SILENT, rng())
+    heard = Augmenter([], FEATURES, TrainConfig(shift_ms=0, snr_share=0.0), CPU)(clips, NONE_SILENT, rng())
     assert 40 <= int((heard.abs().amax(dim=1) > 0).sum()) <= 60
 
 

@@ -131,7 +131,7 @@ def test_a_missing_checkpoint_is_one_sentence(
 ) -> None:
     paths = [saved(tmp_path / "there.pt", ["a", "b"]), tmp_path / "missing.pt"]
     said = refusal([*paths, "--data", tmp_path], capsys, monkeypatch)
-    assert said == [f"error: {paths[1]}: no such checkpoint; train again with kws train."]
+    assert len(said) == 1 and f"error: {paths[1]}: no such checkpoint" in said[0]
 
 
 def test_checkpoints_of_other_words_are_refused_before_any_is_converted(

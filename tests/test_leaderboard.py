@@ -9,6 +9,7 @@ from conftest import PATH_KEYWORDS
 
 from kws.errors import KwsError
 from scripts import leaderboard
+from scripts.kws_runs import exit_code
 
 
 def test_each_data_set_has_every_width_and_activation_in_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -31,7 +32,7 @@ def test_what_is_trained_is_quantized_judged_and_not_made_again(
     (folder / "run").symlink_to(trained_run)
     given = ["leaderboard", str(tmp_path / "board"), f"{spoken}:{PATH_KEYWORDS}", "--only-trained"]
     monkeypatch.setattr(sys, "argv", given)
-    assert leaderboard.main() == 0
+    assert exit_code(leaderboard.main) == 0
     headings, _, cells = (line.strip("| ").split(" | ") for line in capsys.readouterr().out.strip().splitlines()[-3:])
     assert headings == leaderboard.HEADINGS
     parameters = json.loads((trained_run / "metrics.json").read_text())["params"]
@@ -39,7 +40,7 @@ def test_what_is_trained_is_quantized_judged_and_not_made_again(
     assert (tmp_path / "board" / "leaderboard.md").read_text().count("\n") == 3
     assert (tmp_path / "board" / spoken.name / "comparison.svg").is_file()
     made = (folder / "build" / "manifest.json").stat().st_mtime_ns
-    assert leaderboard.main() == 0
+    assert exit_code(leaderboard.main) == 0
     assert (folder / "build" / "manifest.json").stat().st_mtime_ns == made
 
 
@@ -47,5 +48,5 @@ def test_nothing_trained_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["leaderboard", str(tmp_path), "data", "--only-trained"])
-    assert leaderboard.main() == 1
+    assert exit_code(leaderboard.main) == 1
     assert capsys.readouterr().err == "error: Nothing is trained yet; leave out --only-trained.\n"

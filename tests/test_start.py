@@ -14,7 +14,6 @@ from kws.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kws.config import FeatureConfig, ModelConfig, TrainConfig, features_with_hop
 from kws.errors import KwsError
 from kws.model import BCResNet
-from kws.training.recipe import recipe_for
 from kws.training.start import features_for, load_start, model_for, start_from
 
 LABELS = ["_silence_", "_unknown_", "yes", "no"]
@@ -61,13 +60,6 @@ def test_the_model_and_its_features_are_those_of_the_start_unless_others_are_ask
         features_for(start, features_with_hop(20))
 
 
-def test_a_trained_model_is_fine_tuned_unless_another_recipe_is_asked_for() -> None:
-    few = {"keyword_clips": 100, "speakers": 10}
-    assert recipe_for("auto", "bcresnet-1", FeatureConfig(), is_trained=True, **few)[0] == "fine-tuning"
-    assert recipe_for("auto", "bcresnet-1", FeatureConfig(), **few)[0] == "few-speakers"
-    assert recipe_for("short", "bcresnet-1", FeatureConfig(), is_trained=True, **few)[0] == "short"
-
-
 @pytest.mark.slow
 def test_the_first_epoch_after_init_begins_where_the_other_run_ended(tmp_path: Path) -> None:
     data = write_tones(tmp_path / "data", ["left", "right", "up"], speakers=40)
@@ -91,7 +83,6 @@ def test_init_takes_new_words_and_bad_files_get_one_sentence(trained: Path, tmp_
     arguments = ["train", str(data), "--out", str(tmp_path / "run"), "--device", "cpu", "--init"]
     result = run_kws(*arguments, str(trained), "--epochs", "1")
     assert f"Starting from {trained}, which knows yes of these labels." in result.stderr.replace("_silence_, ", "")
-    assert "Recipe: fine-tuning." in result.stderr
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt").model.activation == "relu"
     for wrong in (data / "lamp", tmp_path / "missing.pt"):
         refused = run_kws(*arguments, str(wrong), check=False)

@@ -40,6 +40,13 @@ def test_the_recipe_follows_from_how_much_and_how_many_speakers_there_are() -> N
     assert len({*RECIPES.values()}) == 3
 
 
+def test_little_data_get_small_batches_so_that_an_epoch_has_steps() -> None:
+    for clips, batch in ((30, 16), (300, 25), (1199, 99), (1200, 100), (9000, 100)):
+        assert recipe("auto", clips=clips, speakers=9).batch_clips == batch
+        assert recipe("short", clips=clips).batch_clips == batch
+    assert recipe("paper", clips=300).batch_clips == 100
+
+
 def test_the_papers_recipe_is_the_papers() -> None:
     paper = RECIPES["paper"]
     assert (paper.epochs, paper.batch_clips, paper.peak_learning_rate, paper.warmup_epochs) == (200, 100, 0.1, 5)

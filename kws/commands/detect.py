@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kws.commands.arguments import add_command, positive_number
+from kws.pretrained import NAMES, model_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +25,10 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "detect", _run, "Tell the keywords in a recording, or live from a microphone.")
     parser.add_argument(
         "model",
-        type=Path,
+        type=model_path,
         metavar="MODEL",
-        help="RUN/checkpoint.pt, or BUILD, or an .onnx or .tflite in it; BUILD is its .tflite under TFLM, which gives "
-        "the events of the firmware",
+        help=f"RUN/checkpoint.pt, or {' or '.join(NAMES)}, or BUILD, or an .onnx or .tflite in it; BUILD is "
+        "its .tflite under TFLM, which gives the events of the firmware",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--wav", type=Path, metavar="FILE", help="recording of any rate and length (default: none)")

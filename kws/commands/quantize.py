@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kws.commands.arguments import add_command, positive
+from kws.pretrained import NAMES, is_pretrained, model_path
 
 if TYPE_CHECKING:
     from kws.commands.arguments import Commands
@@ -19,9 +20,17 @@ def add_parser(commands: Commands) -> None:
 
     defaults = QuantizeOptions()
     parser = add_command(commands, "quantize", _run, "Checkpoint or ONNX -> QDQ ONNX -> integer TFLite, each proven.")
-    parser.add_argument("model", type=Path, metavar="MODEL", help="RUN/checkpoint.pt of kws train, or a float .onnx")
     parser.add_argument(
-        "--data", type=Path, metavar="DATA", help="of a checkpoint: the folder it was trained on (default: none)"
+        "model",
+        type=model_path,
+        metavar="MODEL",
+        help=f"RUN/checkpoint.pt of kws train, or {' or '.join(NAMES)}, or a float .onnx",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DATA",
+        help="of a checkpoint: the folder it was trained on (default: none; a model that comes with kws has clips)",
     )
     parser.add_argument(
         "--calibration",
@@ -76,11 +85,15 @@ def _add_methods(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> Path:
-    if (options.data is None) == (options.calibration is None):
-        options.refuse("give --data with a checkpoint, or --calibration with an ONNX model")
+    comes_with_kws = is_pretrained(options.model) and options.data is None
+    if not comes_with_kws and (options.data is None) == (options.calibration is None):
+        options.refuse(
+            "give --data with a checkpoint of your own, or --calibration with an ONNX model; only "
+            f"{' and '.join(NAMES)} need neither"
+        )
     if options.labels is not None and options.calibration is None:
         options.refuse("--labels goes with --calibration and an ONNX model; a checkpoint knows its labels")
-    if options.data is not None:
+    if options.calibration is None:
         from export.from_checkpoint import build_checkpoint
 
         return build_checkpoint(options.model, options.data, options.out, _quantize_options(options))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kws.commands.arguments import add_command, count, number, positive, positive_number, share, words
 from kws.config import ACTIVATIONS, BALANCES, BEST_BY, HOPS_MS, MODEL_TAUS, PRECISIONS, TrainConfig, features_with_hop
+from kws.pretrained import NAMES, model_path
 
 if TYPE_CHECKING:
     from kws.commands.arguments import Commands
@@ -37,9 +38,10 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument(
         "--init",
-        type=Path,
+        type=model_path,
         metavar="CHECKPOINT",
-        help="a trained model to start from, of the same words or others (default: random weights)",
+        help=f"a trained model to start from, of the same words or others: a file, or {' or '.join(NAMES)} "
+        "(default: random weights)",
     )
     parser.add_argument(
         "--activation",
@@ -72,18 +74,18 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("recipe")
     group.add_argument(
         "--recipe",
-        choices=["auto", "short", "few-speakers", "paper", "fine-tuning"],
+        choices=["auto", "short", "few-speakers", "paper"],
         default="auto",
-        help="short and few-speakers are for small data, paper is that of arXiv:2106.04140, fine-tuning goes on with a "
-        "trained model (default: auto, by --init and the numbers of clips and speakers)",
+        help="short and few-speakers are for small data, paper is that of arXiv:2106.04140 (default: auto, by the "
+        "numbers of clips and speakers)",
     )
     group.add_argument(
-        "--teacher", type=Path, metavar="CHECKPOINT", help="a larger model to learn from (default: none)"
+        "--teacher", type=model_path, metavar="CHECKPOINT", help="a larger model to learn from (default: none)"
     )
     group.add_argument("--seed", type=count, default=0, metavar="N", help="of weights, order, noise (default: 0)")
     for name, kind, help_text in (
         ("epochs", positive, "passes over the data"),
-        ("batch-clips", positive, "clips a step, over all processes"),
+        ("batch-clips", positive, "clips a step, over all processes; fewer where there are few"),
         ("peak-learning-rate", positive_number, "after the warm-up"),
         ("label-smoothing", share, "taken off the right class and spread over all"),
         ("average-decay", share, "of the moving average of the weights, which is what is kept; 0 turns it off"),

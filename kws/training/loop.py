@@ -69,7 +69,6 @@ def train(
             features,
             keyword_clips=len(split.rows),
             speakers=len({speaker_of(dataset.names[row]) for row in split.rows}),
-            is_trained=origin is not None,
         )
         config = replace(config, **(changes or {}))
         config = config if teacher else replace(config, teacher_weight=0.0)

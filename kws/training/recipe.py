@@ -20,23 +20,24 @@ PAPER = TrainConfig(
     warmup_epochs=5,
     momentum=0.9,
     weight_decay=1e-3,
+    average_decay=0.0,
     shift_ms=100,
     noise_probability=0.8,
     noise_max_amplitude=0.1,
+    snr_share=0.0,
 )
 # With fewer speakers to learn from, changed speed and pitch stand in for those who are missing.
 FEW_SPEAKERS = 100
+STEPS_AN_EPOCH, LEAST_BATCH_CLIPS = 12, 16
 FEW = TrainConfig(
     epochs=150,
     average_decay=0.99,
+    shift_ms=100,
     speed_change=0.15,
     reverb_probability=0.1,
     gain_db=6.0,
-    snr_share=0.5,
 )
-# What a trained model knows of speech is worth keeping: short, gentle steps.
-FINE_TUNING = replace(FEW, epochs=60, peak_learning_rate=0.02)
-RECIPES = {"short": TrainConfig(), "few-speakers": FEW, "paper": PAPER, "fine-tuning": FINE_TUNING}
+RECIPES = {"short": TrainConfig(), "few-speakers": FEW, "paper": PAPER}
 
 
 def recipe_for(
@@ -46,21 +47,28 @@ def recipe_for(
     *,
     keyword_clips: int,
     speakers: int,
-    is_trained: bool = False,
 ) -> tuple[str, TrainConfig]:
     """The name and the numbers of the recipe `name` for a model of that size.
 
     "auto" is "paper" from FULL_CLIPS clips of keywords on, "few-speakers" below FEW_SPEAKERS who train, else "short".
-    SpecAugment comes with the larger models, as in the paper, its frames counted in the paper's hops.
+    But for "paper", small data get small batches. SpecAugment comes with the larger models, as in the paper, its
+    frames counted in the paper's hops.
     """
     if name == "auto":
         small = "few-speakers" if speakers < FEW_SPEAKERS else "short"
-        name = "fine-tuning" if is_trained else "paper" if keyword_clips >= FULL_CLIPS else small
-    tau = MODEL_TAUS[model_name]
+        name = "paper" if keyword_clips >= FULL_CLIPS else small
+    recipe, tau = RECIPES[name], MODEL_TAUS[model_name]
+    if name != "paper":
+        recipe = replace(recipe, batch_clips=_batch_clips(keyword_clips, recipe.batch_clips))
     if tau < MASKED_FROM_TAU:
-        return name, RECIPES[name]
+        return name, recipe
     mask_frames = MASK_FRAMES * FeatureConfig().hop_samples // features.hop_samples
-    return name, replace(RECIPES[name], mask_bands=MASK_BANDS[tau], mask_frames=mask_frames)
+    return name, replace(recipe, mask_bands=MASK_BANDS[tau], mask_frames=mask_frames)
+
+
+def _batch_clips(keyword_clips: int, most: int) -> int:
+    """Little data need small batches, or an epoch has too few steps to learn from."""
+    return min(most, max(LEAST_BATCH_CLIPS, keyword_clips // STEPS_AN_EPOCH))
 
 
 def learning_rate(step: int, steps_per_epoch: int, config: TrainConfig) -> float:
