@@ -338,6 +338,7 @@ def test_a_detector_is_used_if_named_and_pointed_at_if_not(
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     assert f"Wrote {tmp_path / 'p.png'}" in many.stderr
     assert "--detector" not in few.stderr
+    assert "no keyword" not in few.stderr
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from conftest import run_kws
 
@@ -70,6 +71,16 @@ def test_kept_clips_differ_from_the_real_ones_by_half_a_step(tmp_path: Path) -> 
 def test_a_checkpoint_of_ones_own_has_no_clips(tmp_path: Path) -> None:
     with pytest.raises(KwsError, match="give --data"):
         calibration_of(tmp_path / f"{NAMES[0]}.pt", 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_it_listens_by_its_name_and_says_where_it_heard_nothing(name: str, tmp_path: Path) -> None:
+    silence = tmp_path / "silence.wav"
+    soundfile.write(silence, np.zeros(48_000, np.int16), 16_000)
+    heard = run_kws("detect", name, "--wav", silence, "--json")
+    assert heard.stdout == ""
+    assert f"{silence}: no keyword reached its threshold" in heard.stderr
 
 
 @pytest.mark.slow

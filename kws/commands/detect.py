@@ -81,14 +81,21 @@ def _read(options: argparse.Namespace, model: SpottingModel, listener: Listener,
     if picture is not None:
         make_folder(picture.parent)
     kept: list[Heard] = []
+    events = 0
     for block in recording_blocks(options.wav, model.features):
         heard = listener.push(block)
         tell(heard.events)
+        events += len(heard.events)
         if picture is not None:
             kept.append(heard)
     if picture is not None:
         draw_posteriors(picture, kept, model.labels, options.wav.name)
         note(f"Wrote {visible(str(picture))}")
+    if not events:
+        note(
+            f"{visible(str(options.wav))}: no keyword reached its threshold; --plot shows how near they came. "
+            "A word needs about half a second of sound before and behind it."
+        )
 
 
 def _listen(
