@@ -23,6 +23,7 @@ from kws.errors import KwsError
 from kws.training.loop import train
 from kws.training.processes import Processes, choose_device
 from kws.training.run import Run
+from kws.training.start import load_start
 from kws.training.state import STATE_NAME
 
 SHORT: dict[str, Any] = {"epochs": 2, "batch_clips": 16}
@@ -161,6 +162,11 @@ def test_resume_refuses_a_run_with_other_options_and_names_the_difference(tones:
     taught = Run(dataset, FeatureConfig(), model, config, CPU, Processes(), tmp_path / "run", teacher)
     with pytest.raises(KwsError, match="began with teacher nobody, not"):
         taught.resume()
+    started = Run(
+        dataset, FeatureConfig(), model, config, CPU, Processes(), tmp_path / "run", start=load_start(teacher)
+    )
+    with pytest.raises(KwsError, match="began with start random weights, not"):
+        started.resume()
     damaged = tmp_path / "run" / STATE_NAME
     damaged.write_bytes(damaged.read_bytes()[:1000])
     with pytest.raises(KwsError, match="or damaged"):
