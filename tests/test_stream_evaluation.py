@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Kws
+from parity import with_wrong_weight_scale
 from streams import LABELS, judged_stream
 
 from kws.detector import DetectorParams
@@ -185,7 +186,7 @@ def test_what_cannot_be_judged_gets_one_sentence(built: Path, spoken: Path, tmp_
 
 
 @pytest.mark.slow
-def test_a_form_that_is_not_what_the_device_computes_is_refused(built: Path, spoken: Path, tmp_path: Path) -> None:
+def test_a_wrong_scale_in_what_the_device_runs_is_refused(built: Path, spoken: Path, tmp_path: Path) -> None:
     from export.stream_evaluation import prove_form, read_build
     from export.stream_material import scene_material
     from kws.dataset import load_dataset_for
@@ -195,8 +196,9 @@ def test_a_form_that_is_not_what_the_device_computes_is_refused(built: Path, spo
     dataset = load_dataset_for(build.facts.labels, spoken, build.features, ["testing"])
     scene = scene_material(make_scene(dataset, "testing", 16_000, 0.02, 0), tmp_path / "scene")
     assert prove_form(build, scene, DetectorParams()) >= 0.99
+    wrong = replace(build.facts, data=with_wrong_weight_scale(build.facts.data, 1.5))
     with pytest.raises(KwsError, match="share of logits within one int8 step is"):
-        prove_form(replace(build, qdq=built / "model.prepared.onnx"), scene, DetectorParams())
+        prove_form(replace(build, facts=wrong), scene, DetectorParams())
 
 
 @pytest.mark.parametrize(
