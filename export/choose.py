@@ -24,9 +24,11 @@ CHOICES: Sequence[tuple[str, Sequence[Any]]] = (
     ("swish_tables", (False, True)),
     ("single_rows", (5, 10, 20)),
     ("multiplied_rows", (0, 5, 10, 20)),
+    ("rows_together", (1, 4)),
     ("mean_as_convolution", (False, True)),
     ("stripes", (1, 2, 4)),
     ("packed_memory", (False, True)),
+    ("halved_maps", (0, 1, 2, 3)),
 )
 # What is next to nothing for the goal must not cost much elsewhere.
 _OTHERS = 0.05
@@ -73,13 +75,19 @@ def plan_cost(common: onnx.ModelProto, plan: Plan) -> Cost:
     )
 
 
+def _says_no_more(plan: Plan) -> bool:
+    """Whether a simpler plan is the same: only single rows can be multiplied, and only in packed memory is halving of
+    use."""
+    more_rows = plan.multiplied_rows > plan.single_rows
+    return more_rows or (plan.halved_maps > 0 and not plan.packed_memory)
+
+
 def _descend(score: Callable[[Plan], float]) -> Plan:
     best = Plan()
     lowest = score(best)
     for name, options in CHOICES:
         for candidate in [replace(best, **{name: option}) for option in options]:
-            # Only single rows can be multiplied, so that more would be the same plan again.
-            if candidate == best or candidate.multiplied_rows > candidate.single_rows:
+            if candidate == best or _says_no_more(candidate):
                 continue
             found = score(candidate)
             if found < lowest:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import onnx
 
 from export.graph import Graph
+from export.halved_maps import halve_busiest
 from export.lowering import lower
 from export.multiplied_rows import multiply_rows
+from export.op_order import lower_peak, turn_joins
 from export.to_tflite import to_tflite
 from quantize.rewrites.plan import Plan
 
@@ -16,7 +18,13 @@ def device_graph(qdq: onnx.ModelProto, plan: Plan) -> Graph:
 
     Raises KwsError as `export.lowering.lower` does.
     """
-    return multiply_rows(lower(qdq), plan.multiplied_rows)
+    graph = multiply_rows(lower(qdq), plan.multiplied_rows, plan.rows_together)
+    if not plan.packed_memory:
+        return graph
+    graph = lower_peak(graph)
+    for _ in range(plan.halved_maps):
+        graph = lower_peak(halve_busiest(graph))
+    return turn_joins(graph)
 
 
 def device_model(qdq: onnx.ModelProto, plan: Plan) -> bytes:

@@ -6,8 +6,8 @@ convolution with as many outputs a channel as there are rows gives them side by 
 
     (1, rows in, T, C) -> (1, 1, T, C * rows) -> (1, T, C, rows) -> (1, rows, T, C)
 
-CMSIS-NN has a fast kernel for multiples of four outputs a channel; rows beyond the last multiple stay convolutions of
-their own.
+CMSIS-NN has a fast kernel for multiples of four outputs a channel; rows beyond the last multiple can stay convolutions
+of their own.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ Source = tuple[str, int]
 """(tensor, row in it)."""
 
 
-def multiply_rows(graph: Graph, most: int) -> Graph:
+def multiply_rows(graph: Graph, most: int, multiple: int = FAST_MULTIPLE) -> Graph:
     """A graph with the same outputs bit for bit, where images of at most `most` rows that were made row by row are made
-    at once; what it does not recognise stays."""
+    at once, but for those beyond the last `multiple`; what it does not recognise stays."""
     for op in graph.ops:
         rows = _match(graph, op)
         if rows is not None and len(rows.convolutions) <= most:
-            graph = _without_unread(_replace(graph, op, rows))
+            graph = _without_unread(_replace(graph, op, rows, multiple))
     return graph
 
 
@@ -126,8 +126,8 @@ def _sources(graph: Graph, maker: Mapping[str, Op], name: str) -> list[Source]:
     return [(name, row) for row in range(graph.tensors[name].shape[ROW_AXIS])]
 
 
-def _replace(graph: Graph, joined: Op, rows: _Rows) -> Graph:
-    writer = _Writer(dict(graph.tensors), rows, joined.output)
+def _replace(graph: Graph, joined: Op, rows: _Rows, multiple: int) -> Graph:
+    writer = _Writer(dict(graph.tensors), rows, joined.output, multiple)
     position = graph.ops.index(joined)
     ops = (*graph.ops[:position], *writer.ops(), *graph.ops[position + 1 :])
     return replace(graph, tensors=writer.tensors, ops=ops)
@@ -140,11 +140,12 @@ class _Writer:
     tensors: dict[str, Tensor]
     rows: _Rows
     name: str
+    multiple: int
 
     def ops(self) -> list[Op]:
         rows, output = self.rows, self.tensors[self.name]
         n, height, time, channels = output.shape
-        many = height - height % FAST_MULTIPLE
+        many = height - height % self.multiple
         stack = self._tensor("stack", (n, rows.stack_rows, time, channels), rows.image.affine)
         convolution = rows.convolutions[0].attributes
         assert isinstance(convolution, DepthwiseConv2D)

@@ -25,7 +25,8 @@ from export.graph import (
     Tensor,
 )
 from export.labels_hash import LABELS_HASH, labels_sha256
-from export.memory_plan import MEMORY_LAYOUT, activation_lifetimes, packed_offsets
+from export.memory_layout import memory_layout
+from export.memory_plan import MEMORY_LAYOUT
 from export.op_encoding import VERSIONS, Encoding, encode, int32_array
 from kws import __version__
 from quantize.affine import Affine, StepType
@@ -110,10 +111,8 @@ class _Writer:
 
     def _memory_layout(self, index_of: Mapping[str, int]) -> int:
         """TFLM's metadata: version, subgraph, number of tensors and the offset of each, -1 where TFLM is to choose."""
-        lifetimes = activation_lifetimes(self._graph)
         offsets = np.full(len(self._tensors), -1, np.int32)
-        places = packed_offsets(list(lifetimes.values()))
-        for name, place in zip(lifetimes, places, strict=True):
+        for name, place in memory_layout(self._graph).items():
             offsets[index_of[name]] = place
         return self._metadata(MEMORY_LAYOUT, np.concatenate([int32_array([1, 0, len(offsets)]), offsets]))
 

@@ -1,9 +1,8 @@
-"""export.memory_plan: a layout of the activations that is denser than TFLM's own, and as correct."""
+"""A layout of the activations in the model: TFLM follows it, and what it would follow out of the arena is refused."""
 
 from __future__ import annotations
 
 import struct
-from itertools import combinations
 
 import numpy as np
 import onnx
@@ -14,13 +13,8 @@ from export.arena import measure_arena_bytes
 from export.arena_32_bit import arena_on
 from export.device_graph import device_graph
 from export.graph import Graph
-from export.memory_plan import (
-    Buffer,
-    activation_lifetimes,
-    packed_offsets,
-    planned_bytes,
-    without_memory_layout,
-)
+from export.memory_layout import memory_layout
+from export.memory_plan import without_memory_layout
 from export.tflite_reader import FREE, parse_tflite
 from export.to_tflite import to_tflite
 from kws.errors import KwsError
@@ -43,44 +37,6 @@ def graph(float_model: onnx.ModelProto) -> Graph:
     return device_graph(quantize_model(prepared, calibrate(prepared, clips_for(float_model, 4))), plan)
 
 
-def overlaps(buffers: list[Buffer], offsets: list[int]) -> int:
-    placed = list(zip(offsets, buffers, strict=True))
-    return sum(
-        a.first <= b.last and b.first <= a.last and at < to + b.size_bytes and to < at + a.size_bytes
-        for (at, a), (to, b) in combinations(placed, 2)
-    )
-
-
-def random_buffers(seed: int) -> list[Buffer]:
-    rng = np.random.default_rng(seed)
-    starts = rng.integers(0, 30, 40)
-    return [
-        Buffer(size_bytes=int(16 * rng.integers(1, 200)), first=int(start), last=int(start + rng.integers(0, 6)))
-        for start in starts
-    ]
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_what_lives_at_the_same_time_never_overlaps_and_the_layout_is_no_larger_than_tflms(seed: int) -> None:
-    buffers = random_buffers(seed)
-    offsets = packed_offsets(buffers)
-    assert overlaps(buffers, offsets) == 0
-    assert overlaps(buffers, [max(0, offset - 16) for offset in offsets]) > 0, "the check would see an overlap"
-    assert all(offset >= 0 and offset % 16 == 0 for offset in offsets)
-    end = max(offset + buffer.size_bytes for offset, buffer in zip(offsets, buffers, strict=True))
-    assert end <= planned_bytes(buffers)
-    assert packed_offsets(buffers) == offsets
-
-
-def test_some_layouts_are_smaller_than_tflms() -> None:
-    gains = []
-    for seed in range(8):
-        buffers = random_buffers(seed)
-        ends = [at + buffer.size_bytes for at, buffer in zip(packed_offsets(buffers), buffers, strict=True)]
-        gains.append(planned_bytes(buffers) - max(ends))
-    assert max(gains) > 0
-
-
 def test_a_packed_model_answers_the_same_in_a_smaller_arena(float_model: onnx.ModelProto, graph: Graph) -> None:
     plain, packed = to_tflite(graph), to_tflite(graph, packed=True)
     clips = clips_for(float_model, 12, seed=1)
@@ -97,7 +53,7 @@ def test_a_packed_model_answers_the_same_in_a_smaller_arena(float_model: onnx.Mo
 def test_the_layout_is_read_back_for_every_activation(graph: Graph) -> None:
     facts = parse_tflite(to_tflite(graph, packed=True), "model")
     places = [offset for offset, tensor in zip(facts.offsets, facts.tensors, strict=True) if tensor.data is None]
-    assert sorted(places) == sorted(packed_offsets(list(activation_lifetimes(graph).values())))
+    assert sorted(places) == sorted(memory_layout(graph).values())
     assert {offset for offset, tensor in zip(facts.offsets, facts.tensors, strict=True) if tensor.data} == {FREE}
     assert parse_tflite(to_tflite(graph), "model").offsets == ()
 

@@ -45,19 +45,22 @@ def kinds(graph: Graph) -> Counter[str]:
 
 
 @pytest.mark.parametrize(
-    ("rows", "images", "rest"), [(5, 8, 1), (10, 10, 2), (20, 12, 0)], ids=["4 + 1 rows", "8 + 2 rows", "20 rows"]
+    ("rows", "multiple", "images"),
+    [(5, 4, 8), (5, 1, 8), (10, 4, 10), (20, 4, 12)],
+    ids=["4 + 1 rows", "5 rows", "8 + 2 rows", "20 rows"],
 )
 def test_all_rows_at_once_answer_bit_for_bit_as_row_by_row(
-    float_model: onnx.ModelProto, rows: int, images: int, rest: int
+    float_model: onnx.ModelProto, rows: int, multiple: int, images: int
 ) -> None:
     before = row_by_row(float_model, rows)
-    after = multiply_rows(before, rows)
+    after = multiply_rows(before, rows, multiple)
     clips = clips_for(float_model, 40, seed=1)
     expected = answers(before, clips)
     assert len(np.unique(expected, axis=0)) == len(clips)
     np.testing.assert_array_equal(answers(after, clips), expected)
     multipliers = [op.attributes.depth_multiplier for op in after.ops if isinstance(op.attributes, DepthwiseConv2D)]
     assert sum(multiplier > 1 for multiplier in multipliers) == kinds(after)["Transpose"] == images
+    assert {multiplier % multiple for multiplier in multipliers if multiplier > 1} == {0}
     assert len(after.ops) < len(before.ops)
     assert {op.output for op in after.ops} & {op.output for op in before.ops} >= {before.outputs[0]}
 
