@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -42,6 +43,22 @@ def test_what_is_trained_is_quantized_judged_and_not_made_again(
     made = (folder / "build" / "manifest.json").stat().st_mtime_ns
     assert exit_code(leaderboard.main) == 0
     assert (folder / "build" / "manifest.json").stat().st_mtime_ns == made
+
+
+@pytest.mark.slow
+def test_another_activation_starts_from_the_swish_model_of_its_width(
+    trained_run: Path, spoken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kws.checkpoint import load_checkpoint
+
+    monkeypatch.setattr(leaderboard, "EPOCHS_OF_OTHERS", 1)
+    [entry] = leaderboard.entries(tmp_path, [f"{spoken}:{PATH_KEYWORDS}"], ["bcresnet-1"], ["relu"])
+    (tmp_path / spoken.name / "bcresnet-1-swish").mkdir(parents=True)
+    (tmp_path / spoken.name / "bcresnet-1-swish" / "run").symlink_to(trained_run)
+    assert load_checkpoint(leaderboard.checkpoint_of(entry)).model.activation == "relu"
+    metrics = json.loads((entry.folder / "run" / "metrics.json").read_text())
+    assert (metrics["best_epoch"], len(metrics["history"])) == (1, 1)
+    assert hashlib.sha256((trained_run / "checkpoint.pt").read_bytes()).hexdigest().startswith(metrics["start"])
 
 
 def test_nothing_trained_is_one_sentence(
