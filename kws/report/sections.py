@@ -275,8 +275,8 @@ def _memory(device: DeviceFacts) -> Section:
     return Section(
         title="Memory over the ops",
         text=f"On {DEVICE_NAMES[device.core]} activations and scratch buffers take {device.head_bytes:,} bytes of the "
-        f"arena, TFLM's records of ops and tensors {device.bookkeeping_bytes:,} more. Boxes over each other share bytes: "
-        "rows that are taken out of a map or joined to one, a sum that overwrites what it is made of.",
+        f"arena, TFLM's records of ops and tensors {device.bookkeeping_bytes:,} more. Boxes over each other share "
+        "bytes: rows that are taken out of a map or joined to one, a sum that overwrites what it is made of.",
         plots=[plots.memory_plot(device)],
         table=Table(headings=["tensor", "bytes", "offset", "first op", "last op"], rows=rows),
     )
