@@ -1,6 +1,7 @@
 # make demo   everything from synthetic speech to a firmware folder, in demo/
 # make test   all tests
 # make check  lint, format and types
+# make parity    the parity tests with 1,000 random inputs for each width and activation of BC-ResNet
 # make firmware-test   the C code: on this machine, under QEMU, checked by clang-tidy and cppcheck; TFLM_ROOT=tree for all
 # make firmware-accuracy BUILD=build DATA=data   what the C front ends, float and fixed point, cost in accuracy
 # make firmware-figures   what a frame and an inference take on Cortex-M4F, M55 and M0+; BUILD=build, TFLM_ROOT=tree
@@ -21,7 +22,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORDS := yes,no,up,down,left,right,on,off,stop,go
 
-.PHONY: demo test check firmware-test firmware-figures firmware-accuracy bench-train compare-converters compare-models compare-recovery tau-table leaderboard pretrained fine-tuning docs-check clean
+.PHONY: demo test parity check firmware-test firmware-figures firmware-accuracy bench-train compare-converters compare-models compare-recovery tau-table leaderboard pretrained fine-tuning docs-check clean
 
 $(READY): pyproject.toml scripts/setup.sh
 	sh scripts/setup.sh $(PYTHON) $(VENV)
@@ -37,6 +38,9 @@ demo: $(READY)
 test: $(READY)
 	sh scripts/test_tools.sh
 	$(BIN)/python -m pytest
+
+parity: $(READY)
+	KWS_PARITY_INPUTS=1000 $(BIN)/python -m pytest tests/test_parity.py
 
 firmware-test: $(READY)
 	sh scripts/test_tools.sh

@@ -13,8 +13,7 @@ import torch
 from onnx import helper, numpy_helper
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
-from export.device_graph import device_graph
-from export.to_tflite import to_tflite
+from export.device_graph import device_model
 from kws.config import ModelConfig
 from kws.model import BCResNet
 from quantize.compare import DEVICE_MIN_SHARE_WITHIN_STEPS, MAX_STEPS, step_differences
@@ -27,7 +26,7 @@ from quantize.runtimes import OnnxRuntime, TfliteReferenceRuntime, TflmRuntime
 
 CLASSES = 8
 # What `kws quantize` chooses for BC-ResNet by default: every form that differs from row-by-row lowering is in it.
-PLAN = Plan(multiplied_rows=5, mean_as_convolution=False, swish_tables=True)
+PLAN = Plan(multiplied_rows=5, mean_as_convolution=False, swish_tables=True, packed_memory=True, halved_maps=1)
 Features = npt.NDArray[np.float32]
 
 
@@ -115,7 +114,7 @@ def quantized_network(network: BCResNet, frames: int, folder: Path) -> onnx.Mode
 
 
 def runnable(qdq: onnx.ModelProto) -> tuple[onnx.ModelProto, bytes]:
-    return round_as_device(qdq), to_tflite(device_graph(qdq, PLAN))
+    return round_as_device(qdq), device_model(qdq, PLAN)
 
 
 def with_wrong_weight_scale(tflite: bytes, factor: float) -> bytes:

@@ -1,6 +1,6 @@
 """QDQ ONNX under onnxruntime, TFLM and TensorFlow Lite's reference kernels answer alike, op by op and as networks.
 
-Inputs are random; how many each case gets:
+Inputs are random; how many each case gets, the networks more with KWS_PARITY_INPUTS (`make parity`: 1,000 each):
 
 | case | frames | inputs |
 | --- | --- | --- |
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -87,6 +88,7 @@ def test_an_op_answers_random_inputs_alike_in_all_runtimes(build: Build, kinds: 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_answers_random_inputs_alike_in_all_runtimes(name: str, activation: str) -> None:
     frames, inputs = NETWORKS[name]
+    inputs = int(os.environ.get("KWS_PARITY_INPUTS", inputs))
     _, simulation, tflite = network_models(name, activation)
     clips, _ = random_clips(inputs, frames, seed=1)
     found = parity(simulation, tflite, clips)
