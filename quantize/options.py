@@ -26,7 +26,7 @@ class QuantizeOptions:
 
     `ranges`, of activations, is one of RANGES (`quantize.calibration.methods`), `weight_ranges` one of WEIGHT_RANGES
     (`quantize.weight_ranges`) and `rounding`, of weights, one of ROUNDINGS (`quantize.rounding`). `equalization` is
-    `quantize.equalization`, `bias_correction` is part of `quantize.recovery`; that and `rounding` are for int8.
+    `quantize.equalization`, `bias_correction` is part of `quantize.recovery`.
     """
 
     calibration_clips: int = 200

@@ -38,8 +38,6 @@ def quantize(
         options.weight_ranges,
         swish_tables=plan.swish_tables,
     )
-    if options.activations == "int16":
-        return qdq
     return recover(
         prepared,
         qdq,

@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from quantize.affine import FloatArray, quantize_bias
 from quantize.ops import WEIGHTED_OPS
 from quantize.patches import input_moments
-from quantize.qdq import UNQUANTIZED, output_channel_axis
+from quantize.qdq import BIAS_LIMIT, UNQUANTIZED, output_channel_axis
 from quantize.rounding import round_for_output
 from quantize.stream import Stream
 
@@ -112,7 +112,8 @@ def _correct_bias(layer: _Layer, simulated: Stream, wanted: FloatArray) -> None:
     error = wanted.astype(np.float64) - simulated.run(layer.node)
     shift = error.mean(axis=tuple(axis for axis in range(error.ndim) if axis != CHANNEL_AXIS))
     bias_scales = simulated.constants[scales].astype(np.float64)
-    bias = simulated.constants[values] * bias_scales + shift
+    most = BIAS_LIMIT * bias_scales
+    bias = np.clip(simulated.constants[values] * bias_scales + shift, -most, most)
     simulated.constants[values] = quantize_bias(bias, 1.0, simulated.constants[scales])
     _dequantize(layer.makers[1], simulated)
 

@@ -54,6 +54,21 @@ def coarse(seed: int = 0) -> onnx.ModelProto:
     return rewrite(model)
 
 
+def test_int16_gains_as_much_from_its_weights(bcresnet: onnx.ModelProto) -> None:
+    clips, others = clips_for(bcresnet, CLIPS), clips_for(bcresnet, CLIPS, seed=1)
+    wanted = run(bcresnet, others)
+
+    def sqnr(**chosen: bool) -> float:
+        qdq = quantize_model(bcresnet, calibrate(bcresnet, clips), "int16")
+        recovered = recover(bcresnet, qdq, clips, **{"bias_correction": False, "adaptive_rounding": False, **chosen})
+        return sqnr_db(wanted, run(recovered, others))
+
+    plain, corrected = sqnr(), sqnr(bias_correction=True)
+    both = sqnr(bias_correction=True, adaptive_rounding=True)
+    assert corrected > plain + 1
+    assert both > corrected + 1
+
+
 def test_nothing_chosen_changes_nothing() -> None:
     model = coarse()
     assert recovered(model) == quantized(model)

@@ -71,7 +71,7 @@ def _add_methods(parser: argparse.ArgumentParser) -> None:
     defaults = QuantizeOptions()
     methods = parser.add_argument_group("methods")
     for name, choices, help_text in (
-        ("ranges", RANGES, "how int8 ranges of activations are chosen"),
+        ("ranges", RANGES, "how the ranges of activations are chosen"),
         ("weight-ranges", WEIGHT_RANGES, "how int8 ranges of weights are chosen"),
         ("rounding", ROUNDINGS, "of weights: each to the nearest step, or together for the output of their layer"),
     ):
