@@ -7,14 +7,21 @@ import onnx
 import pytest
 import torch
 from networks import bcresnet_onnx, clips_for, ds_cnn, randomise, run
+from parity import lively_network, random_clips
 from torch import nn
 
 from export.to_onnx import to_onnx
 from kws.metrics import sqnr_db
+from kws.model import BroadcastedBlock
 from quantize.calibration import ChannelRange, activations, calibrate, min_max
 from quantize.equalization import balance, equalize
+from quantize.options import QuantizeOptions
+from quantize.pipeline import prepare, quantize
 from quantize.qdq import quantize_model
 from quantize.rewrites import rewrite
+from quantize.runtimes import OnnxRuntime
+
+FRAMES = 24
 
 
 def ranges_of(model: onnx.ModelProto) -> dict[str, ChannelRange]:
@@ -108,3 +115,29 @@ def test_dead_channels_stay_finite() -> None:
     assert scale[0] == 1.0
     assert np.isfinite(scale).all()
     assert (balance(np.zeros((1, 3)), np.zeros((1, 3))) == 1.0).all()
+
+
+@pytest.mark.slow
+def test_a_channel_that_outgrows_the_others_costs_int8_nothing(tmp_path: Path) -> None:
+    network = lively_network("bcresnet-1", "swish", FRAMES)
+    clips, _ = random_clips(100, FRAMES, seed=7)
+
+    def sqnr(folder: str, *, equalization: bool) -> float:
+        (tmp_path / folder).mkdir()
+        model = to_onnx(network, (1, 1, 40, FRAMES), tmp_path / folder / "model.onnx")
+        calibration, options = random_clips(24, FRAMES, seed=6)[0], QuantizeOptions(equalization=equalization)
+        qdq = quantize(prepare(model, calibration, options), calibration, options)
+        return sqnr_db(OnnxRuntime(model.SerializeToString())(clips), OnnxRuntime(qdq.SerializeToString())(clips))
+
+    before = sqnr("before", equalization=True)
+    transition = network.blocks[4]
+    assert isinstance(transition, BroadcastedBlock) and transition.transition
+    norm, frequency = transition.f2[1], transition.f2[3]
+    assert isinstance(norm, nn.BatchNorm2d) and isinstance(frequency, nn.Conv2d)
+    with torch.no_grad():
+        norm.weight[3] *= 50
+        norm.bias[3] *= 50
+        frequency.weight[3] /= 50
+    after, without = (sqnr(f"{chosen}", equalization=chosen) for chosen in (True, False))
+    assert after > before - 0.4
+    assert without < before - 2

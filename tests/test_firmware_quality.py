@@ -145,4 +145,4 @@ def test_the_fuzzer_finds_a_mistake(firmware: Path, tmp_path: Path, file: str, o
     assert old in text
     (wrong / "src" / file).write_text(text.replace(old, new, 1))
     program = fuzzer(wrong, tmp_path / "f", [FIXED_POINT])
-    assert fuzz(program, 20).returncode != 0
+    assert fuzz(program, 120).returncode != 0, "it stops at the first finding, on a busy machine later"
