@@ -13,7 +13,7 @@ from memory_replay import spoilt_tensors
 from networks import bcresnet_onnx, clips_for
 
 from export.device_graph import device_graph
-from export.graph import Add, Concatenation, Graph, Op, Slice, Tensor
+from export.graph import Activation, Add, Concatenation, Graph, Op, Slice, Tensor
 from export.halved_maps import halve_busiest
 from export.memory_layout import layout_bytes, memory_layout, most_in_use, packed_offsets
 from export.memory_plan import Buffer, planned_bytes
@@ -109,7 +109,7 @@ def small_graph(ops: list[Op], shapes: dict[str, tuple[int, ...]]) -> Graph:
 
 
 SLICE = Slice(begin=(0, 1, 0, 0), size=(1, 2, 4, 4))
-ADD = Add(activation=0)  # type: ignore[arg-type]
+ADD = Add(activation=Activation.NONE)
 
 
 def test_a_slice_of_rows_lies_in_its_source_and_one_of_columns_does_not() -> None:
