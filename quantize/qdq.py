@@ -18,23 +18,14 @@ import onnx
 from onnx import helper, numpy_helper
 
 from kws.errors import KwsError
-from quantize.affine import (
-    PROBABILITY_AFFINES,
-    Affine,
-    FloatArray,
-    StepType,
-    affine_from_range,
-    bias_scales,
-    quantize_bias,
-)
-from quantize.calibration import Range, readers_by_tensor, shared_ranges, shared_scale_groups
+from quantize.activation_affines import activation_affines
+from quantize.affine import Affine, FloatArray, StepType, affine_from_range, bias_scales, quantize_bias
+from quantize.calibration import Range, readers_by_tensor
 from quantize.input_layout import layout_nodes
 from quantize.ops import (
     BROADCAST_OPS,
     DENSE_OPS,
     FUSING_OPS,
-    PROBABILITY_OPS,
-    SHARED_SCALE_OPS,
     SUPPORTED_OPS,
     WEIGHTED_OPS,
     unsupported,
@@ -45,8 +36,6 @@ _DOMAINS = ("", "ai.onnx")
 UNQUANTIZED = "/float"  # Ends the name of an op's output in front of its QuantizeLinear.
 MIN_EXACT_STEPS = 8
 BIAS_LIMIT = 2**30  # Leaves half of int32 to the products that are summed on top.
-# Values beyond the range seen are not worth a bit of int8; of int16 they are, for 3 dB of logit SQNR on test clips.
-INT16_HEADROOM = 2.0
 # From here on ONNX quantizes to int16; between the two, its versions only took in further types of the ops used here.
 INT16_OPSET, INT16_IR_VERSION, INT16_OLDEST_OPSET = 21, 10, 18
 
@@ -90,49 +79,6 @@ def quantize_model(
     for node in nodes:
         writer.write(node, is_fused=node.output[0] in fused)
     return writer.model(float_model)
-
-
-def activation_affines(
-    model: onnx.ModelProto, ranges: Mapping[str, Range], dtype: StepType = "int8"
-) -> dict[str, Affine]:
-    """The affine of each activation; tensors tied together by ops that only move values get one.
-
-    Raises KwsError if a tensor has no finite range, or has the fixed scale of a Sigmoid or Softmax and is tied to
-    one that does not.
-    """
-    constants = {tensor.name for tensor in model.graph.initializer}
-    names = [tensor.name for tensor in model.graph.input] + [name for node in model.graph.node for name in node.output]
-    missing = [name for name in names if name not in ranges and name not in constants]
-    if missing:
-        raise KwsError(f"Tensor {missing[0]!r} has no range; calibrate the very model that is quantized.")
-    makers = {node.output[0]: node for node in model.graph.node}
-    exact = _ending_at_a_bound(model, makers) if dtype == "int16" else set(names)
-    affines = {}
-    for name, span in shared_ranges(model, ranges).items():
-        room = 1.0 if name in exact else INT16_HEADROOM
-        try:
-            affines[name] = affine_from_range(room * span.low, room * span.high, dtype)
-        except KwsError as error:
-            raise KwsError(f"Tensor {name!r}: {error}") from error
-    fixed = {name for name, node in makers.items() if node.op_type in PROBABILITY_OPS}
-    affines.update(dict.fromkeys(fixed, PROBABILITY_AFFINES[dtype]))
-    for group in shared_scale_groups(model):
-        sources = [name for name in group if name not in makers or makers[name].op_type not in SHARED_SCALE_OPS]
-        if fixed.isdisjoint(sources):
-            continue
-        if not fixed.issuperset(sources):
-            raise KwsError(
-                f"Tensors {', '.join(map(repr, sources))} share one scale, but only some come from Sigmoid or Softmax, "
-                "whose scale is fixed; move the concatenation in front of them."
-            )
-        affines.update(dict.fromkeys(group, PROBABILITY_AFFINES[dtype]))
-    return affines
-
-
-def _ending_at_a_bound(model: onnx.ModelProto, makers: Mapping[str, onnx.NodeProto]) -> set[str]:
-    """What a Clip puts out, and tensors of its scale: there the integers end where the Clip does."""
-    clipped = {name for name, node in makers.items() if node.op_type == "Clip"}
-    return clipped.union(*(group for group in shared_scale_groups(model) if not clipped.isdisjoint(group)))
 
 
 @dataclass(eq=False)

@@ -15,10 +15,11 @@ from onnx import helper, numpy_helper
 
 from kws.errors import KwsError
 from kws.metrics import agreement, sqnr_db
+from quantize.activation_affines import LOGIT_HEADROOM, activation_affines
 from quantize.affine import PROBABILITY_AFFINES, Affine, symmetric_scales
 from quantize.calibration import Range, calibrate
 from quantize.fit import fit_stacked_rows
-from quantize.qdq import BIAS_LIMIT, activation_affines, adjusted_scales, quantize_model
+from quantize.qdq import BIAS_LIMIT, adjusted_scales, quantize_model
 from quantize.rewrites import rewrite
 
 Array = npt.NDArray[Any]
@@ -90,6 +91,27 @@ def test_int16_is_symmetric_with_room_beyond_the_range_but_where_a_clip_ends_it(
     found = quantize_model(model, ranges, "int16")
     assert (found.opset_import[0].version, found.ir_version) == (21, 10)
     assert {array.dtype for name, array in constants(found).items() if name.endswith("/zero_point")} == {np.dtype("i2")}
+
+
+@pytest.mark.parametrize("last", [None, "Softmax", "Sigmoid"])
+def test_int8_leaves_room_beyond_the_range_for_logits_alone(last: str | None) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["h"]), helper.make_node("Add", ["h", "h"], ["y"])]
+    if last is not None:
+        nodes[1].output[0] = "logits"
+        nodes.append(helper.make_node(last, ["logits"], ["y"]))
+    model = graph_model(nodes, {}, (1, 2), (1, 2))
+    ranges = {"x": Range(-8.0, 3.0), "h": Range(0.0, 3.0), "y": Range(0.0, 6.0), "logits": Range(0.0, 6.0)}
+    logits = "y" if last is None else "logits"
+    spans = {name: float(affine.scale) * 255 for name, affine in activation_affines(model, ranges).items()}
+    wanted = {"x": 11.0, "h": 3.0, "y": 255 / 256} | {logits: 6.0 * LOGIT_HEADROOM}
+    assert {name: spans[name] for name in wanted} == pytest.approx(wanted)
+
+
+def test_int8_leaves_no_room_beyond_a_clip_at_the_end() -> None:
+    nodes = [helper.make_node("Clip", ["x", "zero", "five"], ["c"]), helper.make_node("Flatten", ["c"], ["y"])]
+    model = graph_model(nodes, {"zero": np.array(0.0), "five": np.array(5.0)}, (1, 1, 2, 2), (1, 4))
+    affines = activation_affines(model, {"x": Range(-8.0, 9.0), "c": Range(0.0, 5.0), "y": Range(0.0, 5.0)})
+    assert float(affines["y"].scale) * 255 == pytest.approx(5.0)
 
 
 def test_int16_needs_an_opset_whose_ops_mean_the_same_in_21() -> None:
