@@ -30,6 +30,8 @@ CHOICES: Sequence[tuple[str, Sequence[Any]]] = (
     ("packed_memory", (False, True)),
     ("halved_maps", (0, 1, 2, 3)),
 )
+# These are not the same function: they cost accuracy, so only the goal that they are for has them.
+LOSSY_CHOICES: dict[Goal, Sequence[tuple[str, Sequence[Any]]]] = {"flash": (("shared_scales", (False, True)),)}
 # What is next to nothing for the goal must not cost much elsewhere.
 _OTHERS = 0.05
 SMALL = 0.01  # Made-up ranges stay below the upper bound of any Clip.
@@ -56,7 +58,8 @@ def choose_plan(float_model: onnx.ModelProto, goal: Goal) -> Plan:
     Raises KwsError if `float_model` cannot be converted.
     """
     common = apply_passes(float_model, COMMON_PASSES)
-    return _descend(lambda plan: plan_cost(common, plan).score(goal))
+    choices = [*CHOICES, *LOSSY_CHOICES.get(goal, ())]
+    return _descend(lambda plan: plan_cost(common, plan).score(goal), choices)
 
 
 def plan_cost(common: onnx.ModelProto, plan: Plan) -> Cost:
@@ -65,7 +68,7 @@ def plan_cost(common: onnx.ModelProto, plan: Plan) -> Cost:
     names = [value.name for value in prepared.graph.input]
     names += [name for node in prepared.graph.node for name in node.output]
     ranges = {name: Range(-SMALL, SMALL * (1 + index / len(names))) for index, name in enumerate(names)}
-    qdq = quantize_model(prepared, ranges, swish_tables=plan.swish_tables)
+    qdq = quantize_model(prepared, ranges, swish_tables=plan.swish_tables, shared_scales=plan.shared_scales)
     model = device_model(qdq, plan)
     facts = parse_tflite(model, "the model")
     return Cost(
@@ -82,10 +85,10 @@ def _says_no_more(plan: Plan) -> bool:
     return more_rows or (plan.halved_maps > 0 and not plan.packed_memory)
 
 
-def _descend(score: Callable[[Plan], float]) -> Plan:
+def _descend(score: Callable[[Plan], float], choices: Sequence[tuple[str, Sequence[Any]]]) -> Plan:
     best = Plan()
     lowest = score(best)
-    for name, options in CHOICES:
+    for name, options in choices:
         for candidate in [replace(best, **{name: option}) for option in options]:
             if candidate == best or _says_no_more(candidate):
                 continue

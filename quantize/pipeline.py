@@ -37,6 +37,7 @@ def quantize(
         options.activations,
         options.weight_ranges,
         swish_tables=plan.swish_tables,
+        shared_scales=plan.shared_scales,
     )
     return recover(
         prepared,

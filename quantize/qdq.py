@@ -8,7 +8,7 @@ behind a convolution or addition has no quantization in between.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ from quantize.ops import (
     WEIGHTED_OPS,
     unsupported,
 )
+from quantize.shared_scales import joined_layers, share_scales
 from quantize.weight_ranges import WEIGHT_RANGE_METHODS, WeightScales
 
 _DOMAINS = ("", "ai.onnx")
@@ -47,12 +48,13 @@ def quantize_model(
     weight_ranges: str = "min-max",
     *,
     swish_tables: bool = False,
+    shared_scales: bool = False,
 ) -> onnx.ModelProto:
     """The QDQ form of a rewritten float model; `ranges` come from `quantize.calibration.calibrate`, `weight_ranges` is
     one of WEIGHT_RANGE_METHODS.
 
     With `swish_tables` nothing is quantized between Sigmoid and Mul of x * sigmoid(x): the device looks that up, if
-    it computes in int8.
+    it computes in int8. `shared_scales` is `quantize.shared_scales`.
     Raises KwsError for an op outside SUPPORTED_OPS, a tensor without a range, weights that are not constant or not
     finite, and tensors of fixed scale joined with others.
     """
@@ -63,7 +65,10 @@ def quantize_model(
     for node in nodes:
         _require_supported(node, constants)
     affines = activation_affines(float_model, ranges, activations)
-    writer = _Writer(constants, affines, activations, WEIGHT_RANGE_METHODS[weight_ranges])
+    scales = _weight_scales(nodes, constants, WEIGHT_RANGE_METHODS[weight_ranges])
+    if shared_scales:
+        scales = share_scales(scales, joined_layers(float_model))
+    writer = _Writer(constants, affines, activations, scales)
     has_tables = swish_tables and activations == "int8"
     fused = {
         node.output[0]
@@ -83,12 +88,15 @@ def quantize_model(
 
 @dataclass(eq=False)
 class _Writer:
-    """Collects the nodes and initializers of the QDQ graph; `readable` maps a float tensor to its dequantized name."""
+    """Collects the nodes and initializers of the QDQ graph; `readable` maps a float tensor to its dequantized name.
+
+    `scales` are of the weights, by the output of the node that they belong to.
+    """
 
     constants: Mapping[str, npt.NDArray[Any]]
     affines: Mapping[str, Affine]
     activations: StepType
-    scales_for: WeightScales
+    scales: Mapping[str, FloatArray]
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     readable: dict[str, str] = field(default_factory=dict)
@@ -175,7 +183,7 @@ class _Writer:
             bias = bias + self._bias(node)
         input_scale = self.affines[node.input[0]].scale
         try:
-            scales = adjusted_scales(self.scales_for(weights, axis), weights, bias, input_scale, axis)
+            scales = adjusted_scales(self.scales[output], weights, bias, input_scale, axis)
             if self.activations == "int16" and node.op_type in DENSE_OPS:
                 scales = np.full_like(scales, scales.max())  # CMSIS-NN has no kernel with one a channel.
         except KwsError as error:
@@ -213,6 +221,22 @@ class _Writer:
             node.attribute.append(helper.make_attribute("axis", affine.axis))
         self.nodes.append(node)
         return name
+
+
+def _weight_scales(
+    nodes: Iterable[onnx.NodeProto], constants: Mapping[str, npt.NDArray[Any]], scales_of: WeightScales
+) -> dict[str, FloatArray]:
+    """Those of each node with constant weights, by its output."""
+    scales = {}
+    for node in nodes:
+        if node.op_type not in WEIGHTED_OPS or node.input[1] not in constants:
+            continue
+        axis = output_channel_axis(node)
+        try:
+            scales[node.output[0]] = scales_of(constants[node.input[1]].astype(np.float32), axis)
+        except KwsError as error:
+            raise KwsError(f"{_describe(node)}: {error}") from error
+    return scales
 
 
 def adjusted_scales(

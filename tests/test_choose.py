@@ -50,6 +50,11 @@ def test_no_other_goal_has_less_of_what_a_goal_is_about(costs: dict[Goal, Cost],
 
 
 @pytest.mark.slow
+def test_only_the_smallest_file_may_cost_resolution_of_weights(plans: dict[Goal, Plan]) -> None:
+    assert [goal for goal, plan in plans.items() if plan.shared_scales] == ["flash"]
+
+
+@pytest.mark.slow
 def test_a_balance_has_the_least_product_of_all_three(costs: dict[Goal, Cost]) -> None:
     products = {goal: cost.instructions * cost.arena_bytes * cost.file_bytes for goal, cost in costs.items()}
     assert products["balance"] == min(products.values())
@@ -64,7 +69,9 @@ def test_every_plan_is_the_same_function_in_float_and_the_same_int8_on_the_devic
     prepared = rewrite(float_model, plan)
     expected = run(float_model, clips)
     np.testing.assert_allclose(run(prepared, clips), expected, atol=1e-4 * float(np.abs(expected).max()))
-    qdq = quantize_model(prepared, calibrate(prepared, clips), swish_tables=plan.swish_tables)
+    qdq = quantize_model(
+        prepared, calibrate(prepared, clips), swish_tables=plan.swish_tables, shared_scales=plan.shared_scales
+    )
     model = to_tflite(device_graph(qdq, plan))
     device = TflmRuntime(model)
     answers, simulated = device(clips), OnnxRuntime(round_as_device(qdq).SerializeToString())(clips)

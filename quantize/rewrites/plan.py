@@ -14,6 +14,7 @@ class Plan:
 
     `stripes` is in how many parts the widest maps are computed. `mean_as_convolution` is about the mean over time: a
     convolution with equal weights in place of MEAN, faster and larger. `swish_tables` makes x * sigmoid(x) a table.
+    `shared_scales` lets layers share weight scales, at some loss (see `quantize.shared_scales`).
     `packed_memory` orders the ops so that less lives at the same time, and puts a layout of the activations into the
     model, denser than the one TFLM finds; `halved_maps` is how many maps are then computed in halves for that.
     """
@@ -24,5 +25,6 @@ class Plan:
     stripes: int = 2
     mean_as_convolution: bool = True
     swish_tables: bool = False
+    shared_scales: bool = False
     packed_memory: bool = False
     halved_maps: int = 0
