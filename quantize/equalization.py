@@ -19,6 +19,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from quantize.calibration import ChannelRange, input_name_and_shape, needed_low, readers_by_tensor
+from quantize.fit import fitted_tensors
 
 Array = npt.NDArray[np.float64]
 
@@ -38,8 +39,10 @@ def equalize(model: onnx.ModelProto, seen: Mapping[str, ChannelRange]) -> onnx.M
     """A new model that computes the same as the rewritten float `model`; `seen` are its ranges per channel."""
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     scale_of: dict[str, Array] = {}
+    fitted = fitted_tensors(model)
+    lasting = {name: span for name, span in seen.items() if name not in fitted}
     for group in _tied_tensors(model, constants):
-        low, high = _ranges(model, group, seen)
+        low, high = _ranges(model, group, lasting)
         if len(low):
             scale_of |= dict.fromkeys(group, with_headroom(balance(low, high)))
     equalized = onnx.ModelProto()

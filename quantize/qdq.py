@@ -35,7 +35,6 @@ from quantize.weight_ranges import WEIGHT_RANGE_METHODS, WeightScales
 
 _DOMAINS = ("", "ai.onnx")
 UNQUANTIZED = "/float"  # Ends the name of an op's output in front of its QuantizeLinear.
-MIN_EXACT_STEPS = 8
 BIAS_LIMIT = 2**30  # Leaves half of int32 to the products that are summed on top.
 # From here on ONNX quantizes to int16; between the two, its versions only took in further types of the ops used here.
 INT16_OPSET, INT16_IR_VERSION, INT16_OLDEST_OPSET = 21, 10, 18
@@ -183,7 +182,7 @@ class _Writer:
             bias = bias + self._bias(node)
         input_scale = self.affines[node.input[0]].scale
         try:
-            scales = adjusted_scales(self.scales[output], weights, bias, input_scale, axis)
+            scales = scales_for_bias(self.scales[output], bias, input_scale)
             if self.activations == "int16" and node.op_type in DENSE_OPS:
                 scales = np.full_like(scales, scales.max())  # CMSIS-NN has no kernel with one a channel.
         except KwsError as error:
@@ -239,25 +238,17 @@ def _weight_scales(
     return scales
 
 
-def adjusted_scales(
-    wanted: FloatArray, weights: FloatArray, bias: FloatArray, input_scale: FloatArray, axis: int
-) -> FloatArray:
-    """The `wanted` scales of `weights` per channel along `axis`, raised where the bias would not fit int32 otherwise.
+def scales_for_bias(wanted: FloatArray, bias: FloatArray, input_scale: FloatArray) -> FloatArray:
+    """The `wanted` scales of weights (channels,), raised where the bias would not fit int32 otherwise.
 
-    There the bias is so large beside the weights that their lost resolution does not show. They are also raised, by
-    less than 1 / MIN_EXACT_STEPS, to make a weight that all channels share (that of a row added to all of them) a
-    whole number of steps: its error would be common to everything that it weighs.
+    There the bias is so large beside the weights that their lost resolution does not show. Raises KwsError if `bias`
+    is not finite.
     """
     if not np.isfinite(bias).all():
         raise KwsError("The bias holds NaN or infinity; train the model again.")
     needed = np.abs(bias.astype(np.float64)) / (float(input_scale) * BIAS_LIMIT)
     scales: FloatArray = np.maximum(wanted, needed.astype(np.float32))
-    by_channel = np.moveaxis(weights, axis, 0).reshape(len(scales), -1)
-    shared = np.abs(by_channel[0, np.ptp(by_channel, axis=0) == 0.0])
-    if shared.size != 1:
-        return scales
-    steps = np.floor(shared / scales)
-    return np.where(steps < MIN_EXACT_STEPS, scales, shared / np.maximum(steps, 1.0)).astype(np.float32)
+    return scales
 
 
 def output_channel_axis(node: onnx.NodeProto) -> int:

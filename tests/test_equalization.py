@@ -15,6 +15,7 @@ from kws.metrics import sqnr_db
 from kws.model import BroadcastedBlock
 from quantize.calibration import ChannelRange, activations, calibrate, min_max
 from quantize.equalization import balance, equalize
+from quantize.fit import fitted_tensors
 from quantize.options import QuantizeOptions
 from quantize.pipeline import prepare, quantize
 from quantize.qdq import quantize_model
@@ -96,6 +97,13 @@ def test_equalizing_is_reproducible_and_leaves_its_argument_alone(bcresnet: onnx
     first, second = (equalize(bcresnet, ranges_of(bcresnet)) for _ in range(2))
     assert first == second
     assert bcresnet.SerializeToString(deterministic=True) == copy
+
+
+def test_rows_that_are_fitted_afterwards_do_not_count(bcresnet: onnx.ModelProto) -> None:
+    seen, fitted = ranges_of(bcresnet), fitted_tensors(bcresnet)
+    assert len(fitted) == 8 * 6
+    uneven_rows = {name: ChannelRange(seen[name].low, np.cumsum(seen[name].high, axis=1)) for name in fitted}
+    assert equalize(bcresnet, seen | uneven_rows) == equalize(bcresnet, seen)
 
 
 def test_one_tensor_alone_gets_equal_ranges() -> None:
