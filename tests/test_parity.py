@@ -110,11 +110,11 @@ def test_a_trained_network_answers_speech_alike_in_all_runtimes(built: Path, spo
 
 
 def _wrong_scale(models: Models) -> tuple[onnx.ModelProto, bytes]:
-    return models[1], with_wrong_weight_scale(models[2], 1.05)
+    return models[1], with_wrong_weight_scale(models[2], 1.1)
 
 
 def _wrong_zero_point(models: Models) -> tuple[onnx.ModelProto, bytes]:
-    return with_wrong_zero_point(models[1], 1), models[2]
+    return with_wrong_zero_point(models[1], 2), models[2]
 
 
 def _truncation(models: Models) -> tuple[onnx.ModelProto, bytes]:
