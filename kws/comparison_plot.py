@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PANEL_INCHES = (4.2, 4.0)
 DOTS_PER_INCH = 120
 MAX_NAME_CHARACTERS = 28
+COLOURS = 10  # of matplotlib's cycle; behind them the next mark begins
+MARKS = "osD^v"
 
 _Cost = Callable[[Benchmark], float]
 _PANELS: tuple[tuple[str, _Cost], ...] = (
@@ -71,7 +73,8 @@ def comparison_figure(results: Mapping[str, Benchmark]) -> Figure:
 
 def _draw_panel(axes: Axes, results: Mapping[str, Benchmark], cost: _Cost) -> None:
     for index, (name, result) in enumerate(results.items()):
-        place, device, colour = cost(result), result.device, f"C{index % 10}"
+        place, device = cost(result), result.device
+        colour, mark = f"C{index % COLOURS}", MARKS[index // COLOURS % len(MARKS)]
         if place == 0:
             continue
         accuracy = 100 * result.accuracy[device]
@@ -79,8 +82,8 @@ def _draw_panel(axes: Axes, results: Mapping[str, Benchmark], cost: _Cost) -> No
         spread = [[max(accuracy - low, 0.0)], [max(high - accuracy, 0.0)]]
         # A label that begins with an underscore, as a folder's name may, would be left out of the legend.
         label = f"{device}: {_shortened(visible(name))}"
-        axes.errorbar([place], [accuracy], yerr=spread, fmt="o", color=colour, capsize=3, label=label)
-        axes.plot([place], [100 * result.accuracy[FLOAT]], "o", markersize=9, fillstyle="none", color=colour)
+        axes.errorbar([place], [accuracy], yerr=spread, fmt=mark, color=colour, capsize=3, label=label)
+        axes.plot([place], [100 * result.accuracy[FLOAT]], mark, markersize=9, fillstyle="none", color=colour)
     if results:
         axes.plot([], [], "o", markersize=9, fillstyle="none", color="0.5", label=FLOAT)
 

@@ -92,3 +92,12 @@ def test_a_build_of_unknown_instructions_is_left_out_of_their_panel_alone() -> N
     size, instructions, arena = comparison_figure({"odd": result}).axes
     assert len(size.containers) == len(arena.containers) == 1
     assert len(instructions.containers) == 0
+
+
+def test_twelve_builds_can_be_told_apart_in_the_legend() -> None:
+    from kws.comparison_plot import comparison_figure
+
+    figure = comparison_figure({f"build-{index}": benchmark(wrong=1) for index in range(12)})
+    for axes in figure.axes:
+        looks = {(container[0].get_color(), container[0].get_marker()) for container in axes.containers}
+        assert len(looks) == 12
