@@ -22,6 +22,7 @@ MOST_NOISE = 2.3
 BYTES_PER_SCALE = 4
 BYTES_PER_VECTOR = 18  # its length and the table that points to it
 _PASSING_OPS = ("Relu", "Add")
+_ROW_AXES = (2, -2)
 
 
 def share_scales(wanted: Mapping[str, FloatArray], joined: Iterable[Sequence[str]]) -> dict[str, FloatArray]:
@@ -59,11 +60,14 @@ def joined_layers(model: onnx.ModelProto) -> list[list[str]]:
 
 
 def _joint(name: str, readers: Mapping[str, Sequence[onnx.NodeProto]]) -> str | None:
-    """The concatenation that tensor `name` goes into, at most through ops that keep it a part of its own."""
+    """The concatenation of rows that tensor `name` goes into, at most through ops that keep it a part of its own."""
     after = readers.get(name, ())
     while len(after) == 1 and after[0].op_type in _PASSING_OPS:
         after = readers.get(after[0].output[0], ())
-    return after[0].output[0] if len(after) == 1 and after[0].op_type == "Concat" else None
+    if len(after) != 1 or after[0].op_type != "Concat":
+        return None
+    axis = next(attribute.i for attribute in after[0].attribute if attribute.name == "axis")
+    return after[0].output[0] if axis in _ROW_AXES else None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

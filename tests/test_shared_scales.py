@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from networks import bcresnet_onnx, clips_for, run
+from networks import bcresnet_onnx, clips_for, graph_model, run
+from onnx import helper
 
 from export.device_graph import device_model
 from kws.metrics import sqnr_db
@@ -67,6 +68,15 @@ def test_parts_of_one_map_share_a_vector_whatever_that_costs() -> None:
     np.testing.assert_array_equal(shared["layer_0"], largest)
     np.testing.assert_array_equal(shared["layer_1"], largest)
     np.testing.assert_array_equal(shared["layer_2"], wanted["layer_2"])
+
+
+@pytest.mark.parametrize(("axis", "found"), [(2, [["a", "b"]]), (-2, [["a", "b"]]), (1, []), (-3, [])])
+def test_parts_of_one_map_are_its_rows_not_its_channels(axis: int, found: list[list[str]]) -> None:
+    nodes = [helper.make_node("Conv", ["x", f"w_{name}"], [name]) for name in "ab"]
+    nodes.append(helper.make_node("Concat", ["a", "b"], ["y"], axis=axis))
+    weights = {f"w_{name}": np.ones((2, 2, 1, 1)) for name in "ab"}
+    shape = (1, 2, 8, 3) if axis in (2, -2) else (1, 4, 4, 3)
+    assert joined_layers(graph_model(nodes, weights, (1, 2, 4, 3), shape)) == found
 
 
 @pytest.mark.slow
