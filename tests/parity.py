@@ -41,12 +41,12 @@ class Parity:
     distinct_answers: int
     winners: int
 
-    def problems(
-        self, *, distinct: int, winners: int = 1, equal: float = 0.0, within: float = DEVICE_MIN_SHARE_WITHIN_STEPS
-    ) -> list[str]:
+    def problems(self, *, distinct: int, winners: int = 1, equal: float = 0.0) -> list[str]:
         """What speaks against this model; `distinct` and `winners` are the fewest that prove anything."""
         found = {
-            f"within one step of the QDQ graph: {self.within_one_step:.4f}": self.within_one_step < within,
+            f"within one step of the QDQ graph: {self.within_one_step:.4f}": (
+                self.within_one_step < DEVICE_MIN_SHARE_WITHIN_STEPS
+            ),
             f"equal to the QDQ graph: {self.equal:.4f}": self.equal < equal,
             f"steps from TensorFlow Lite: {self.kernel_steps}": self.kernel_steps > MAX_STEPS["int8"],
             f"distinct answers: {self.distinct_answers}": self.distinct_answers < distinct,
