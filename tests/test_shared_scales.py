@@ -46,8 +46,9 @@ def test_layers_share_scales_that_suffice_for_all_at_bounded_noise() -> None:
 
 def test_no_scale_is_larger_than_one_of_its_layers_wants() -> None:
     wanted = made_up(30, 16, spread=0.4)
-    for vector in share_scales(wanted, []).values():
-        sharing = [wanted[name] for name, other in share_scales(wanted, []).items() if np.array_equal(other, vector)]
+    shared = share_scales(wanted, [])
+    for vector in shared.values():
+        sharing = [wanted[name] for name, other in shared.items() if np.array_equal(other, vector)]
         np.testing.assert_array_equal(vector, np.max(sharing, axis=0))
 
 
