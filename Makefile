@@ -59,7 +59,7 @@ check: $(READY)
 	$(BIN)/mypy
 
 bench-train: $(READY)
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.train_speed $(if $(DATA),--data $(DATA))
+	$(BIN)/python -m benchmarks.train_speed $(if $(DATA),--data $(DATA))
 
 compare-recovery: $(READY)
 	$(BIN)/python scripts/compare_recovery.py $(CHECKPOINT) --data $(DATA)

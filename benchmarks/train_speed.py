@@ -21,8 +21,9 @@ from kws.dataset import NOISE_FOLDER, Dataset, load_dataset
 from kws.model import BCResNet, parameter_count
 from kws.training.batches import BatchSource
 from kws.training.loss import Loss
+from kws.training.processes import prepare_process
 from kws.training.recipe import RECIPES
-from kws.training.run import Forward, train_step
+from kws.training.run import Forward, optimizer_of, train_step
 
 WORDS, SPEAKERS = 10, 40
 CPU = torch.device("cpu")
@@ -30,6 +31,7 @@ CPU = torch.device("cpu")
 
 def main() -> None:
     arguments = _arguments()
+    prepare_process()
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["KWS_CACHE_DIR"] = f"{scratch}/cache"
         data = arguments.data or _synthesize(Path(scratch) / "data")
@@ -55,7 +57,8 @@ def _arguments() -> argparse.Namespace:
 def _ours(dataset: Dataset) -> Iterator[int]:
     config = RECIPES["paper"]
     network = BCResNet(ModelConfig(classes=len(dataset.labels))).train()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-3)
+    optimizer = optimizer_of(network, config)
+    optimizer.param_groups[0]["lr"] = 0.01
     forward, loss = Forward(network), Loss(config)
     source = BatchSource(dataset, FeatureConfig(), config, CPU)
     for epoch in itertools.count():

@@ -34,14 +34,22 @@ def forward(network: BCResNet, features: Tensor) -> Tensor:
 
 
 def _block(block: BroadcastedBlock, x: Tensor, clips: int) -> Tensor:
-    shortcut = None if block.transition else x
     if block.transition:
         pointwise, norm, _ = _layers(block.f2[:-2])
         x = _norm_relu(norm, _pointwise(pointwise, x))
-    frequency, sub_spectral = _layers(block.f2[-2:])
-    auxiliary = _norm(sub_spectral.norm, _frequency_convolution(frequency, x))
-    row = _temporal_branch(block.f1, auxiliary.mean(dim=1), clips)
-    summed: Tensor = BroadcastSum.apply(auxiliary, row.unsqueeze(1), shortcut)  # type: ignore[no-untyped-call]
+    convolution, sub_spectral = _layers(block.f2[-2:])
+    taps, norm, stride = convolution.weight.flatten(1), sub_spectral.norm, convolution.stride[0]
+    if not norm.training:
+        y = _norm(norm, convolve_rows(x, taps, stride))
+        y = y + _temporal_branch(block.f1, _mean_row(y), clips).unsqueeze(1)
+        return torch.relu_(y if block.transition else y.add_(x))
+    y, row, mean, inverse = FrequencyBranch.apply(  # type: ignore[no-untyped-call]
+        x, taps, norm.weight, norm.bias, stride, norm.eps, not block.transition
+    )
+    _track(norm, mean, inverse, y.numel() // len(norm.weight))
+    row = _temporal_branch(block.f1, row, clips).unsqueeze(1)
+    shortcut = None if block.transition else x.detach()
+    summed: Tensor = BroadcastSum.apply(y, row, shortcut)  # type: ignore[no-untyped-call]
     return summed
 
 
@@ -49,8 +57,7 @@ def _temporal_branch(layers: nn.Module, row: Tensor, clips: int) -> Tensor:
     """(channels, time * clips) -> the same shape."""
     depthwise, norm, activation, pointwise, dropout = _layers(layers)
     taps: Tensor = depthwise.weight.flatten(1)
-    step = depthwise.dilation[1] * clips
-    offsets = tuple(tap * step - depthwise.padding[1] * clips for tap in range(taps.shape[1]))
+    offsets = _time_offsets(taps.shape[1], depthwise.dilation[1], depthwise.padding[1], clips)
     row = RowConvolution.apply(row, taps, offsets)  # type: ignore[no-untyped-call]
     row = torch.mm(pointwise.weight.flatten(1), activation(_norm(norm, row)))
     if not dropout.training:
@@ -62,33 +69,41 @@ def _temporal_branch(layers: nn.Module, row: Tensor, clips: int) -> Tensor:
 
 def _stem_convolution(convolution: nn.Conv2d, features: Tensor) -> Tensor:
     """(n, 1, mel_bands, frames) -> (channels, bands, frames * n)."""
-    mel_bands, frames = features.shape[2:]
+    clips, _, mel_bands, frames = features.shape
     taps_f, taps_t = convolution.weight.shape[2:]
     (stride, _), (pad_f, pad_t) = convolution.stride, _paddings(convolution)
-    padded = nn.functional.pad(features[:, 0].permute(1, 2, 0), (0, 0, pad_t, pad_t, pad_f, pad_f))
     # Each band once per time tap, so that the inputs of an output band are consecutive rows and never copied.
-    rows = torch.stack([padded[:, tap : tap + frames] for tap in range(taps_t)], dim=1).flatten(2).flatten(0, 1)
+    rows = features.new_zeros(mel_bands + 2 * pad_f, taps_t, frames * clips)
+    innermost = features.flatten(1).t().reshape(mel_bands, frames * clips)
+    for tap, offset in enumerate(_time_offsets(taps_t, 1, pad_t, clips)):
+        at, source = _overlap(frames * clips, offset)
+        rows[pad_f : pad_f + mel_bands, tap, at] = innermost[:, source]
     bands = (mel_bands + 2 * pad_f - taps_f) // stride + 1
-    inputs = rows.unfold(0, taps_f * taps_t, stride * taps_t)[:bands].transpose(1, 2)
-    return torch.bmm(convolution.weight.flatten(1).expand(bands, -1, -1), inputs).transpose(0, 1).contiguous()
+    inputs = rows.flatten(0, 1).unfold(0, taps_f * taps_t, stride * taps_t)[:bands].transpose(1, 2)
+    convolved: Tensor = BandProducts.apply(inputs, convolution.weight.flatten(1))  # type: ignore[no-untyped-call]
+    return convolved
 
 
 def _head_convolution(convolution: nn.Conv2d, x: Tensor, clips: int) -> Tensor:
     """Depthwise, along frequency for each time tap and then the sum of the shifted results."""
     channels, height, positions = x.shape
     taps_f, taps_t = convolution.weight.shape[2:]
-    margin = _paddings(convolution)[1] * clips
     bands = torch.matmul(convolution.weight[:, 0].transpose(1, 2), _band_basis(taps_f, height, 1, 0).to(x.dtype))
     products = torch.bmm(bands.reshape(channels, -1, height), x).reshape(channels, taps_t, -1, positions)
-    padded = nn.functional.pad(products, (margin, margin))
-    return torch.stack([padded[:, tap, :, tap * clips :][..., :positions] for tap in range(taps_t)]).sum(dim=0)
+    offsets = _time_offsets(taps_t, 1, _paddings(convolution)[1], clips)
+    summed: Tensor = ShiftedSum.apply(products, offsets)  # type: ignore[no-untyped-call]
+    return summed
 
 
-def _frequency_convolution(convolution: nn.Conv2d, x: Tensor) -> Tensor:
-    """Depthwise along frequency: a banded matrix (height_out, height) for each channel."""
-    taps = convolution.weight.flatten(1)
-    basis = _band_basis(taps.shape[1], x.shape[1], convolution.stride[0], _paddings(convolution)[0]).to(x.dtype)
-    return torch.bmm(torch.mm(taps, basis).reshape(len(x), -1, x.shape[1]), x)
+def _time_offsets(taps: int, dilation: int, padding: int, clips: int) -> tuple[int, ...]:
+    """How many places on in (time * clips) each tap of a convolution along time reads."""
+    return tuple((tap * dilation - padding) * clips for tap in range(taps))
+
+
+def _mean_row(x: Tensor) -> Tensor:
+    """(channels, height, n) -> (channels, n), a matrix product being the fastest mean."""
+    channels, height, _ = x.shape
+    return torch.bmm(x.new_full((1, 1, height), 1 / height).expand(channels, -1, -1), x).squeeze(1)
 
 
 def _pointwise(convolution: nn.Conv2d, x: Tensor) -> Tensor:
@@ -116,16 +131,16 @@ def _band_basis(taps: int, size_in: int, stride: int, padding: int) -> Tensor:
 def _norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """Batch normalisation of (channels, ...), each channel in as many equal groups as the layer has per channel."""
     groups = len(layer.weight)
-    rows = x.reshape(1, groups, -1)
     if not layer.training:
         statistics = layer.running_mean, layer.running_var
+        rows = x.reshape(1, groups, -1)
         y = torch.batch_norm(rows, layer.weight, layer.bias, *statistics, False, 0.0, layer.eps, False)
         return y.reshape(x.shape)
     # Over one "clip" with a group per channel, group normalisation is batch normalisation.
-    count = rows.shape[2]
-    y, mean, inverse = torch.native_group_norm(rows, layer.weight, layer.bias, 1, groups, count, groups, layer.eps)
+    count = x.numel() // groups
+    y, mean, inverse = torch.native_group_norm(x, layer.weight, layer.bias, 1, groups, count, groups, layer.eps)
     _track(layer, mean[0].detach(), inverse[0].detach(), count)
-    return y.reshape(x.shape)
+    return y
 
 
 def _norm_relu(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
@@ -166,6 +181,42 @@ class RowConvolution(torch.autograd.Function):
         return x_gradient, taps_gradient, None
 
 
+class BandProducts(torch.autograd.Function):
+    """inputs (bands, k, n), which need no gradient, by one weight (channels, k) -> (channels, bands, n)."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(inputs)
+        return torch.bmm(weight.expand(len(inputs), -1, -1), inputs).transpose(0, 1).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (inputs,) = ctx.saved_tensors
+        return None, torch.bmm(inputs, gradient.permute(1, 2, 0)).sum(dim=0).t()
+
+
+class ShiftedSum(torch.autograd.Function):
+    """(channels, taps, rows, n) -> (channels, rows, n): the sum of all taps, tap i read offsets[i] places on."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, offsets: tuple[int, ...]) -> Tensor:
+        ctx.offsets = offsets
+        y = torch.zeros_like(x[:, 0])
+        for tap, offset in enumerate(offsets):
+            at, source = _overlap(x.shape[3], offset)
+            y[..., at] += x[:, tap, :, source]
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        channels, rows, positions = gradient.shape
+        x_gradient = gradient.new_zeros(channels, len(ctx.offsets), rows, positions)
+        for tap, offset in enumerate(ctx.offsets):
+            at, source = _overlap(positions, offset)
+            x_gradient[:, tap, :, source] = gradient[..., at]
+        return x_gradient, None
+
+
 def _overlap(size: int, offset: int) -> tuple[slice, slice]:
     """The places i, and i + offset, where both lie in 0..size-1."""
     span = max(0, size - abs(offset))
@@ -173,21 +224,78 @@ def _overlap(size: int, offset: int) -> tuple[slice, slice]:
     return slice(first, first + span), slice(source, source + span)
 
 
+class FrequencyBranch(torch.autograd.Function):
+    """Depthwise convolution along frequency, normalised, and the mean of that over frequency.
+
+    (channels, height, n) by taps (channels, 3) -> the map (channels, height_out, n), its mean (channels, n), and each
+    group's mean and 1 / sqrt(variance + eps) before the norm. With `shortcut` the gradient of the map is the input's,
+    too: see BroadcastSum.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, taps: Tensor, weight: Tensor, bias: Tensor, stride: int, eps: float, shortcut: bool
+    ) -> tuple[Tensor, ...]:
+        z = convolve_rows(x, taps, stride)
+        groups = len(weight)
+        y, mean, inverse = torch.native_group_norm(z, weight, bias, 1, groups, z.numel() // groups, groups, eps)
+        ctx.save_for_backward(x, taps, weight, z, mean, inverse)
+        ctx.stride, ctx.shortcut = stride, shortcut
+        statistics = mean[0], inverse[0]
+        ctx.mark_non_differentiable(*statistics)
+        return y, _mean_row(y), *statistics
+
+    @staticmethod
+    def backward(ctx: Any, map_gradient: Tensor, mean_gradient: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+        x, taps, weight, z, mean, inverse = ctx.saved_tensors
+        groups, rows, stride = len(weight), z.shape[1], ctx.stride
+        gradient, weight_gradient, bias_gradient = torch.ops.aten.native_group_norm_backward(
+            torch.add(map_gradient, mean_gradient.unsqueeze(1), alpha=1 / rows),
+            *(z, mean, inverse, weight, 1, groups, z.numel() // groups, groups, [True, True, True]),
+        )
+        before, centre, after = taps.t()[..., None, None]
+        if ctx.shortcut:
+            x_gradient = torch.addcmul(map_gradient, gradient, centre)
+        else:
+            x_gradient = torch.zeros_like(x)
+            torch.mul(gradient, centre, out=x_gradient[:, ::stride])
+        x_gradient[:, stride - 1 :: stride][:, : rows - 1].addcmul_(gradient[:, 1:], before)
+        following = x_gradient[:, 1::stride]
+        following.addcmul_(gradient[:, : following.shape[1]], after)
+        # Of all products of a row with a row, a tap's gradient is the sum of those that it joins.
+        basis = _band_basis(taps.shape[1], x.shape[1], stride, 1).to(x.dtype)
+        taps_gradient = torch.mm(torch.bmm(gradient, x.transpose(1, 2)).flatten(1), basis.t())
+        return x_gradient, taps_gradient, weight_gradient, bias_gradient, None, None, None
+
+
+def convolve_rows(x: Tensor, taps: Tensor, stride: int) -> Tensor:
+    """(channels, height, n) by (channels, 3) along the height, with a row of zeros at each end."""
+    before, centre, after = taps.t()[..., None, None]
+    y: Tensor = x[:, ::stride] * centre
+    y[:, 1:].addcmul_(x[:, stride - 1 :: stride][:, : y.shape[1] - 1], before)
+    following = x[:, 1::stride]
+    y[:, : following.shape[1]].addcmul_(following, after)
+    return y
+
+
 class BroadcastSum(torch.autograd.Function):
-    """relu(map + row [+ shortcut]): map and shortcut (channels, height, n), row (channels, 1, n)."""
+    """relu(map + row [+ shortcut]), in place of the map: map and shortcut (channels, height, n), row (channels, 1, n).
+
+    The gradient of the shortcut is that of the map; FrequencyBranch, where both begin, adds it.
+    """
 
     @staticmethod
     def forward(ctx: Any, map_: Tensor, row: Tensor, shortcut: Tensor | None) -> Tensor:
-        y = map_ + row
+        ctx.mark_dirty(map_)
+        map_.add_(row)
         if shortcut is not None:
-            y.add_(shortcut)
-        y.relu_()
-        ctx.has_shortcut = shortcut is not None
-        ctx.save_for_backward(y)
-        return y
+            map_.add_(shortcut)
+        map_.relu_()
+        ctx.save_for_backward(map_)
+        return map_
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (y,) = ctx.saved_tensors
         masked = torch.ops.aten.threshold_backward(gradient, y, 0)
-        return masked, masked.sum(dim=1, keepdim=True), masked if ctx.has_shortcut else None
+        return masked, _mean_row(masked).mul_(masked.shape[1]).unsqueeze(1), None

@@ -13,7 +13,8 @@ from torchaudio.functional import melscale_fbanks
 from kws.audio import Pcm, to_float
 from kws.config import FeatureConfig
 
-CLIPS_AT_ONCE = 128
+# So many that what is computed of them stays in a core's cache.
+CLIPS_AT_ONCE = 12
 
 
 class LogMel(nn.Module):
@@ -31,25 +32,31 @@ class LogMel(nn.Module):
         super().__init__()
         self.config = config
         tables = FeatureTables.of(config)
-        self.register_buffer("window", torch.from_numpy(tables.window), persistent=False)
+        self.margin = config.fft_size - config.window_samples
+        window = nn.functional.pad(torch.from_numpy(tables.window), (0, self.margin))
+        self.register_buffer("window", window, persistent=False)
         self.register_buffer("mel_weights", torch.from_numpy(tables.mel_weights), persistent=False)
 
     @torch.no_grad()
     def forward(self, samples: Tensor) -> Tensor:
-        frames = samples.unfold(-1, self.config.window_samples, self.config.hop_samples)
-        spectrum = torch.fft.rfft(frames * self.window, n=self.config.fft_size)
+        padded = nn.functional.pad(samples, (0, self.margin))
+        frames = padded.unfold(-1, self.config.fft_size, self.config.hop_samples)
+        spectrum = torch.fft.rfft(frames * self.window)
         real, imaginary = torch.view_as_real(spectrum).square_().unbind(-1)
         energy = (real + imaginary) @ self.mel_weights
         return torch.log(energy + self.config.log_offset).transpose(-1, -2).contiguous()
+
+    def in_parts(self, samples: Tensor) -> Tensor:
+        """The same of (n, samples), faster for many clips on a CPU."""
+        at_once = CLIPS_AT_ONCE if samples.device.type == "cpu" else len(samples)
+        return torch.cat([self(part) for part in torch.split(samples, at_once)])
 
 
 def features_of_clips(pcm: Pcm, config: FeatureConfig) -> npt.NDArray[np.float32]:
     """int16 (n, samples) -> float32 log-mel (n, 1, mel_bands, frames), the network's input."""
     log_mel = LogMel(config)
-    parts = [
-        log_mel(torch.from_numpy(to_float(pcm[start : start + CLIPS_AT_ONCE])))
-        for start in range(0, len(pcm), CLIPS_AT_ONCE)
-    ]
+    starts = range(0, len(pcm), CLIPS_AT_ONCE)
+    parts = [log_mel(torch.from_numpy(to_float(pcm[start : start + CLIPS_AT_ONCE]))) for start in starts]
     features: npt.NDArray[np.float32] = torch.cat(parts).unsqueeze(1).numpy()
     return features
 

@@ -52,6 +52,13 @@ def test_noise_comes_with_the_stated_probability_and_amplitude() -> None:
     assert float(level.max()) > 0.9 * 0.5 * config.noise_max_amplitude
 
 
+def test_a_loud_clip_in_noise_stays_within_full_scale() -> None:
+    config = TrainConfig(shift_ms=0, snr_share=0.0, noise_probability=1.0)
+    loud = torch.full((64, 16_000), 0.99)
+    augmented = Augmenter(noise(), FEATURES, config, CPU)(loud, NONE_SILENT, np.random.default_rng(0))
+    assert float(augmented.max()) == 1.0
+
+
 def test_silence_is_noise_up_to_its_own_level() -> None:
     silent = torch.ones(64, dtype=torch.bool)
     augmented = Augmenter(noise(), FEATURES, TrainConfig(), CPU)(

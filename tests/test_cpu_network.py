@@ -110,3 +110,19 @@ def test_dropout_leaves_out_whole_channels_of_single_clips() -> None:
     dropped = (row.reshape(8, 9, 50) == 0).double().mean(dim=1)
     assert set(dropped.unique().tolist()) == {0.0, 1.0}
     assert 0.4 < float(dropped.mean()) < 0.6
+
+
+def test_gradients_in_evaluation_mode_are_those_of_the_modules() -> None:
+    (plain, run_plain), (fast, run_fast) = pair(network().eval())
+    features, targets = clips()
+    for run in (run_plain, run_fast):
+        cross_entropy(run(features), targets).backward()
+    for (name, one), other in zip(plain.named_parameters(), fast.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-5, atol=1e-7, msg=name)
+
+
+def test_a_step_leaves_nothing_that_holds_on_to_its_batch() -> None:
+    (_, (fast, run_fast)) = pair(network())
+    features, targets = clips()
+    trained(fast, run_fast, features, targets)
+    assert [name for name, buffer in fast.named_buffers() if buffer.grad_fn] == []

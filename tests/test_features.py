@@ -8,7 +8,7 @@ import torch
 import torchaudio
 
 from kws.config import FeatureConfig
-from kws.features import FeatureTables, LogMel, features_of_clips
+from kws.features import CLIPS_AT_ONCE, FeatureTables, LogMel, features_of_clips
 
 CONFIG = FeatureConfig()
 
@@ -73,3 +73,9 @@ def test_clips_in_batches_equal_clips_alone() -> None:
     assert batched.shape == (130, 1, 40, 98)
     assert batched.dtype == np.float32
     np.testing.assert_allclose(batched[129:], features_of_clips(pcm[129:], CONFIG), atol=1e-5)
+
+
+def test_clips_in_parts_are_the_same_clips_in_the_same_order() -> None:
+    clips = torch.stack([samples_of(seed) for seed in range(CLIPS_AT_ONCE + 3)])
+    parts = LogMel(CONFIG).in_parts(clips)
+    torch.testing.assert_close(parts, LogMel(CONFIG)(clips), atol=1e-5, rtol=0)

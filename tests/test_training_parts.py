@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import itertools
+import platform
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -121,3 +124,27 @@ def test_the_average_follows_the_weights_and_their_statistics() -> None:
 def test_a_recipe_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(KwsError):
         replace(TrainConfig(), **wrong)
+
+
+# New pages that the last of equal rounds of tensors asked the system for.
+NEW_PAGES = """
+import resource, torch
+from kws.training.processes import prepare_process
+{prepare}
+for rounds in (10, 3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        tensors = [torch.empty(size * 1_000_000).fill_(0) for size in (5, 9, 3, 12, 7, 20)]
+        del tensors
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
+def test_a_prepared_process_keeps_the_memory_that_a_step_frees_for_the_next() -> None:
+    def new_pages(prepare: str) -> int:
+        script = NEW_PAGES.format(prepare=prepare)
+        return int(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True).stdout)
+
+    assert new_pages("prepare_process()") < 100
+    assert new_pages("") > 10_000

@@ -42,10 +42,14 @@ class Augmenter:
         if config.gain_db:
             decibels = rng.uniform(-config.gain_db, config.gain_db, n)
             samples = samples * _column(10 ** (decibels / 20), samples)
-        return (samples + self._noise(samples, is_silence.cpu().numpy(), rng)).clamp(-1, 1)
+        noise, level = self._noise(samples, is_silence.cpu().numpy(), rng)
+        return torch.addcmul(samples, level, noise).clamp_(-1, 1)
 
-    def _noise(self, samples: Tensor, is_silence: np.ndarray, rng: np.random.Generator) -> Tensor:
-        """Noise by the paper's amplitude (sec. 4.1), or for a share of the clips by a ratio to the clip's power."""
+    def _noise(self, samples: Tensor, is_silence: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Noise by the paper's amplitude (sec. 4.1), or for a share of the clips by a ratio to the clip's power.
+
+        Returns it as recorded, (n, clip_samples), and the factors to take it times, (n, 1).
+        """
         config, n = self.config, len(samples)
         clips = self.noise.draw(n, rng)
         is_noisy = rng.random(n) < config.noise_probability
@@ -58,7 +62,7 @@ class Augmenter:
             wanted = samples.square().mean(1, keepdim=True) / _column(10 ** (ratio_db / 10), samples)
             level = (wanted / clips.square().mean(1, keepdim=True).clamp_min(1e-12)).sqrt()
             gain = torch.where(_column(by_ratio, samples) > 0, level, gain)
-        return gain * clips
+        return clips, gain
 
 
 def _column(values: np.ndarray, like: Tensor) -> Tensor:

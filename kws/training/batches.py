@@ -115,8 +115,8 @@ class BatchSource:
             pcm = self.resident[torch.from_numpy(wanted).to(self.device)]
         else:
             pcm = torch.from_numpy(self.dataset.pcm[wanted]).to(self.device)
-        samples = pcm.float() * (~is_silence[:, None] / PCM16_FULL_SCALE).to(self.device)
-        log_mel: Tensor = self.log_mel(self.augment(samples, is_silence, rng))
+        samples = pcm.float().mul_((~is_silence[:, None] / PCM16_FULL_SCALE).to(self.device))
+        log_mel = self.log_mel.in_parts(self.augment(samples, is_silence, rng))
         if self.config.mask_bands or self.config.mask_frames:
             log_mel = mask(log_mel, self.config.mask_bands, self.config.mask_frames, rng)
         return log_mel.unsqueeze(1)

@@ -7,14 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from kws.artifact import make_folder
 from kws.config import FeatureConfig
 from kws.dataset import load_dataset
 from kws.errors import KwsError
 from kws.splits import speaker_of
-from kws.training.processes import choose_device, joined_processes
+from kws.training.processes import choose_device, joined_processes, prepare_process
 from kws.training.recipe import recipe_for
 from kws.training.run import Run
 from kws.training.start import features_for, load_start, model_for
@@ -58,7 +56,7 @@ def train(
     device = choose_device(device_name)
     if (changes or {}).get("precision", "float32") != "float32" and device.type != "cuda":
         raise KwsError(f"--precision bfloat16 is for GPUs, and training runs on {device}; leave it out.")
-    torch.set_flush_denormal(True)
+    prepare_process()
     with joined_processes(device) as processes:
         dataset = processes.in_turn(lambda: load_dataset(data, words, features, silence=silence))
         model = model_for(origin, len(dataset.labels), features, model_name, activation)

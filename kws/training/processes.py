@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,6 +17,11 @@ from torch.nn.parallel import DistributedDataParallel
 from kws.errors import KwsError
 
 _Result = TypeVar("_Result")
+
+# Parameters of mallopt in glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+# glibc before 2.35 takes no more than 32 MiB for the latter.
+_KEPT_BYTES = (1 << 30, 1 << 25)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +66,20 @@ class Processes:
         if self.count == 1:
             return module
         return DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
+
+
+def prepare_process() -> None:
+    """Settings of the whole process that training on a CPU is faster with: no denormal floats, freed memory kept.
+
+    Each step frees what the next one needs again, and glibc would give it back to the system, which hands it out anew
+    page by page.
+    """
+    torch.set_flush_denormal(True)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return
+    mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES[0])
+    any(mallopt(_M_MMAP_THRESHOLD, size) for size in _KEPT_BYTES)
 
 
 @contextlib.contextmanager

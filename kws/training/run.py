@@ -51,6 +51,12 @@ def train_step(
     return value.detach()
 
 
+def optimizer_of(network: BCResNet, config: TrainConfig) -> torch.optim.Optimizer:
+    """For a learning rate that is set before each step."""
+    momentum, decay = config.momentum, config.weight_decay
+    return torch.optim.SGD(network.parameters(), lr=0.0, momentum=momentum, weight_decay=decay, fused=True)
+
+
 class Forward(nn.Module):
     """A network by the fastest way on its device, as a module that can be distributed."""
 
@@ -88,9 +94,7 @@ class Run:
         self.known = start_from(self.network, dataset.labels, start) if start else []
         self.forward = processes.distribute(Forward(self.network), device)
         self.average = WeightAverage(self.network, config.average_decay)
-        self.optimizer = torch.optim.SGD(
-            self.network.parameters(), lr=0.0, momentum=config.momentum, weight_decay=config.weight_decay
-        )
+        self.optimizer = optimizer_of(self.network, config)
         self.batches = BatchSource(dataset, features, config, device, processes)
         self.loss = Loss(config, self._class_weights())
         self.validation = Held.of(dataset, "validation", features, device)
