@@ -40,7 +40,8 @@ class Block(nn.Module):
     def __init__(self, width_in: int, width: int, stride: int, dilation: int) -> None:
         super().__init__()
         self.widens = width_in != width
-        self.widen = nn.Sequential(nn.Conv2d(width_in, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        widen = [nn.Conv2d(width_in, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()] if self.widens else []
+        self.widen = nn.Sequential(*widen)
         self.frequency = nn.Conv2d(width, width, (3, 1), (stride, 1), (1, 0), groups=width, bias=False)
         self.sub_bands = SubBandNorm(width)
         self.time = nn.Conv2d(width, width, (1, 3), 1, (0, dilation), (1, dilation), groups=width, bias=False)
@@ -49,7 +50,7 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        two_d = self.sub_bands(self.frequency(self.widen(x) if self.widens else x))
+        two_d = self.sub_bands(self.frequency(self.widen(x)))
         y = two_d + self.rest(self.time(two_d.mean(2, keepdim=True)))
         return nn.functional.relu(y if self.widens else y + x)
 
@@ -97,14 +98,14 @@ class Clips(Dataset[tuple[Tensor, int]]):
         return samples
 
 
-def plain_steps(clips: Clips, classes: int, batch_clips: int) -> Iterator[int]:
+def plain_steps(clips: Clips, classes: int, batch_clips: int, device: torch.device) -> Iterator[int]:
     """Train for ever, yielding the clips of each step after it."""
-    network = plain_network(classes).train()
+    network = plain_network(classes).to(device).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-3)
     loader = DataLoader(clips, batch_clips, shuffle=True, drop_last=True)
     while True:
         for features, targets in loader:
-            loss = nn.functional.cross_entropy(network(features), targets)
+            loss = nn.functional.cross_entropy(network(features.to(device)), targets.to(device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
