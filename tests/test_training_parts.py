@@ -15,7 +15,7 @@ from kws.errors import KwsError
 from kws.model import BCResNet
 from kws.training.average import WeightAverage
 from kws.training.loss import Loss, class_weights
-from kws.training.recipe import FEW_SPEAKERS, FULL_CLIPS, RECIPES, learning_rate, recipe_for
+from kws.training.recipe import FEW_SPEAKERS, FULL_CLIPS, RECIPES, balance_advice, learning_rate, recipe_for
 
 
 def test_learning_rate_warms_up_to_the_peak_and_falls_to_nothing() -> None:
@@ -66,6 +66,17 @@ def test_masks_come_with_larger_models_in_the_papers_sizes() -> None:
     assert bands == [0, 1, 3, 5, 7, 7]
     assert frames == [0, 20, 20]
     assert recipe("paper", "bcresnet-8", hop_ms=20).mask_frames == 10
+
+
+def test_words_with_far_fewer_clips_are_named_unless_something_balances_them() -> None:
+    labels = ("_silence_", "lamp", "music")
+    targets = np.repeat([1, 2], [10, 30])
+    assert balance_advice(targets, labels, "none") == (
+        "'lamp' has 10 training clips, 'music' 30; --class-balance sampling would draw them equally often."
+    )
+    assert balance_advice(targets, labels, "sampling") is None
+    assert balance_advice(np.repeat([1, 2], [10, 29]), labels, "none") is None
+    assert balance_advice(np.repeat([2], [5]), labels, "none") is None
 
 
 def test_class_weights_are_inverse_to_the_clips_and_one_on_the_mean_clip() -> None:

@@ -13,7 +13,7 @@ from kws.dataset import load_dataset
 from kws.errors import KwsError
 from kws.splits import speaker_of
 from kws.training.processes import choose_device, joined_processes, prepare_process
-from kws.training.recipe import recipe_for
+from kws.training.recipe import balance_advice, recipe_for
 from kws.training.run import Run
 from kws.training.start import features_for, load_start, model_for
 from kws.training.tracking import open_tracker
@@ -72,6 +72,8 @@ def train(
         config = config if teacher else replace(config, teacher_weight=0.0)
         run = Run(dataset, features, model, config, device, processes, out, teacher, tracker, origin)
         run.records.say(f"Recipe: {chosen}.")
+        if advice := balance_advice(split.targets, dataset.labels, config.class_balance):
+            run.records.say(advice)
         if resume:
             run.resume()
         run.fit()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
 
 from kws.config import MODEL_TAUS, FeatureConfig, TrainConfig
 
@@ -37,6 +41,8 @@ FEW = TrainConfig(
     reverb_probability=0.1,
     gain_db=6.0,
 )
+# From this ratio of the most frequent keyword to the rarest on, balancing them is worth a word.
+UNBALANCED = 3
 RECIPES = {"short": TrainConfig(), "few-speakers": FEW, "paper": PAPER}
 
 
@@ -64,6 +70,18 @@ def recipe_for(
         return name, recipe
     mask_frames = MASK_FRAMES * FeatureConfig().hop_samples // features.hop_samples
     return name, replace(recipe, mask_bands=MASK_BANDS[tau], mask_frames=mask_frames)
+
+
+def balance_advice(targets: npt.NDArray[np.int64], labels: Sequence[str], class_balance: str) -> str | None:
+    """What to say of training keywords (targets int64 (n,)) that differ much in number while nothing balances them."""
+    present, counts = np.unique(targets, return_counts=True)
+    if class_balance != "none" or counts.max() < UNBALANCED * counts.min():
+        return None
+    rarest, most = counts.argmin(), counts.argmax()
+    return (
+        f"{labels[present[rarest]]!r} has {counts[rarest]} training clips, {labels[present[most]]!r} {counts[most]}; "
+        "--class-balance sampling would draw them equally often."
+    )
 
 
 def _batch_clips(keyword_clips: int, most: int) -> int:
