@@ -79,7 +79,9 @@ def prepare_process() -> None:
     if mallopt is None:
         return
     mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES[0])
-    any(mallopt(_M_MMAP_THRESHOLD, size) for size in _KEPT_BYTES)
+    for size in _KEPT_BYTES:
+        if mallopt(_M_MMAP_THRESHOLD, size):
+            break
 
 
 @contextlib.contextmanager
