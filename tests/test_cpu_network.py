@@ -106,7 +106,7 @@ def test_in_float32_it_is_as_near_to_float64_as_the_modules_are() -> None:
 def test_dropout_leaves_out_whole_channels_of_single_clips() -> None:
     torch.manual_seed(0)
     branch = network(dropout=0.5).blocks[1].f1.train()
-    row = cpu_network._temporal_branch(branch, torch.randn(8, 9 * 50, dtype=torch.float64), 50)
+    row = cpu_network._temporal_branch(branch, torch.randn(8, 9 * 50, dtype=torch.float64), 50, cpu_network.Moments())
     dropped = (row.reshape(8, 9, 50) == 0).double().mean(dim=1)
     assert set(dropped.unique().tolist()) == {0.0, 1.0}
     assert 0.4 < float(dropped.mean()) < 0.6
