@@ -30,7 +30,7 @@ class Augmenter:
         recordings = list(noise) or coloured_noise(features.sample_rate_hz, config.seed)
         self.noise = NoiseBank(recordings, features.clip_samples, device)
 
-    def __call__(self, samples: Tensor, is_silence: Tensor, rng: np.random.Generator) -> Tensor:
+    def __call__(self, samples: Tensor, is_silence: np.ndarray, rng: np.random.Generator) -> Tensor:
         """float32 (n, clip_samples) -> the same shape; where `is_silence` (bool, (n,)) the clip is noise alone,
         at a random level up to that of the recording."""
         config, n = self.config, len(samples)
@@ -42,7 +42,7 @@ class Augmenter:
         if config.gain_db:
             decibels = rng.uniform(-config.gain_db, config.gain_db, n)
             samples = samples * _column(10 ** (decibels / 20), samples)
-        noise, level = self._noise(samples, is_silence.cpu().numpy(), rng)
+        noise, level = self._noise(samples, is_silence, rng)
         return torch.addcmul(samples, level, noise).clamp_(-1, 1)
 
     def _noise(self, samples: Tensor, is_silence: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -109,13 +109,14 @@ class BatchSource:
         return np.sort(np.resize(keywords, len(self.split.rows)))
 
     def _inputs(self, rows: Indices, rng: np.random.Generator) -> Tensor:
-        is_silence = torch.from_numpy(rows == SILENCE_ROW)
-        wanted = np.where(rows == SILENCE_ROW, 0, rows)
+        is_silence = rows == SILENCE_ROW
+        wanted = np.where(is_silence, 0, rows)
         if self.resident is not None:
             pcm = self.resident[torch.from_numpy(wanted).to(self.device)]
         else:
             pcm = torch.from_numpy(self.dataset.pcm[wanted]).to(self.device)
-        samples = pcm.float().mul_((~is_silence[:, None] / PCM16_FULL_SCALE).to(self.device))
+        scale = np.where(is_silence, 0, 1 / PCM16_FULL_SCALE).astype(np.float32)
+        samples = pcm.float().mul_(torch.from_numpy(scale).to(self.device)[:, None])
         log_mel = self.log_mel.in_parts(self.augment(samples, is_silence, rng))
         if self.config.mask_bands or self.config.mask_frames:
             log_mel = mask(log_mel, self.config.mask_bands, self.config.mask_frames, rng)
