@@ -41,7 +41,8 @@ def test_a_step_for_a_gpu_mixes_no_devices_and_waits_for_no_value(
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_a_step_on_a_gpu_moves_the_weights_as_on_a_cpu() -> None:
+def test_a_step_on_a_gpu_moves_the_weights_as_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(20, 1, FEATURES.mel_bands, FEATURES.frames, generator=generator) * 3 - 8
     targets = torch.arange(20) % 5
