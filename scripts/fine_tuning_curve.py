@@ -1,10 +1,10 @@
 """What a few clips a word teach: a trained model that learns new words, beside training from scratch.
 
-    python -m scripts.fine_tuning_curve OUT DATA INIT [--clips 5,10,20,50]
+    python -m scripts.fine_tuning_curve OUT DATA INIT [--clips 5,10,20,50] [--seeds 0,1,2]
 
 OUT/<clips>/data has that many training clips a word of DATA, as many speakers as there are, a fifth as many (one at
-least) to choose the epoch by, and all test clips. Beside it lie the runs `scratch` and `fine-tuned` (from INIT); what
-OUT has already is not made again.
+least) to choose the epoch by, and all test clips. Beside it lie the runs of each seed: `scratch`, `fine-tuned` (from
+INIT) and `smoothed` (from INIT, with label smoothing); what OUT has already is not made again.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from kws.artifact import read_json, write_text
 from kws.config import NOISE_FOLDER, FeatureConfig
 from kws.dataset import load_dataset
 from kws.splits import LIST_FILES, speaker_of, without_suffix
-from kws.statistics import wilson_interval
 from kws.training.run import METRICS_NAME
 from scripts.kws_runs import exit_code, trained
 from scripts.markdown import table
 
 TABLE_NAME = "fine_tuning.md"
-HEADINGS = ["clips a word", "from scratch", "95 % interval", "fine-tuned", "95 % interval"]
+HEADINGS = ["clips a word", "from scratch", "each seed", "fine-tuned", "each seed", "with label smoothing", "each seed"]
+LABEL_SMOOTHING = "0.1"
 VALIDATION_PART = 5
 
 
@@ -65,17 +66,17 @@ def write_data(root: Path, kept: Mapping[str, Sequence[str]], out: Path) -> None
         write_text(out / file, "".join(f"{without_suffix(name)}.wav\n" for name in kept[split]))
 
 
-def accuracy(run: Path) -> tuple[float, int]:
-    """The test accuracy of a finished run, and the number of its test clips."""
-    test = read_json(run / METRICS_NAME, "train again")["test"]
-    return test["accuracy"], test["clips"]
+def accuracy(run: Path) -> float:
+    """The test accuracy of a finished run."""
+    share: float = read_json(run / METRICS_NAME, "train again")["test"]["accuracy"]
+    return share
 
 
-def row(clips: int, found: Iterable[tuple[float, int]]) -> list[str]:
+def row(clips: int, found: Iterable[Sequence[float]]) -> list[str]:
+    """What each way to train reached, seed by seed, with its mean."""
     cells = [str(clips)]
-    for share, count in found:
-        low, high = wilson_interval(round(share * count), count)
-        cells += [f"{share:.2%}", f"{low:.1%} to {high:.1%}"]
+    for shares in found:
+        cells += [f"{fmean(shares):.2%}", ", ".join(f"{100 * share:.2f}" for share in shares)]
     return cells
 
 
@@ -85,17 +86,22 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("init")
     parser.add_argument("--clips", default="5,10,20,50")
+    parser.add_argument("--seeds", default="0,1,2")
     options = parser.parse_args()
+    seeds, init = options.seeds.split(","), ["--init", options.init]
+    ways = {"scratch": [], "fine-tuned": init, "smoothed": [*init, "--label-smoothing", LABEL_SMOOTHING]}
     dataset = load_dataset(options.data, None, FeatureConfig())
     splits = {name: [dataset.names[row] for row in split.rows] for name, split in dataset.splits.items()}
     rows = []
     for clips in map(int, options.clips.split(",")):
         folder = options.out / str(clips)
         write_data(options.data, few_clips(splits, clips), folder / "data")
-        runs = {"scratch": [], "fine-tuned": ["--init", options.init]}
-        for name, extra in runs.items():
-            trained(folder / name, folder / "data", *extra)
-        rows.append(row(clips, [accuracy(folder / name) for name in runs]))
+        found = []
+        for name, extra in ways.items():
+            for seed in seeds:
+                trained(folder / f"{name}-{seed}", folder / "data", "--seed", seed, *extra)
+            found.append([accuracy(folder / f"{name}-{seed}") for seed in seeds])
+        rows.append(row(clips, found))
         write_text(options.out / TABLE_NAME, table(HEADINGS, rows))
     print(table(HEADINGS, rows))
 

@@ -41,5 +41,5 @@ def test_the_small_data_set_has_that_many_clips_a_word_and_all_that_test(tmp_pat
     assert few.noise
 
 
-def test_a_row_has_the_interval_of_each_accuracy() -> None:
-    assert row(5, [(0.5, 100), (1.0, 100)]) == ["5", "50.00%", "40.4% to 59.6%", "100.00%", "96.3% to 100.0%"]
+def test_a_row_has_the_mean_of_the_seeds_and_each_of_them() -> None:
+    assert row(5, [[0.5, 0.75], [1.0]]) == ["5", "62.50%", "50.00, 75.00", "100.00%", "100.00"]
