@@ -3,8 +3,8 @@
     python -m scripts.fine_tuning_curve OUT DATA INIT [--clips 5,10,20,50] [--seeds 0,1,2]
 
 OUT/<clips>/data has that many training clips a word of DATA, as many speakers as there are, a fifth as many (one at
-least) to choose the epoch by, and all test clips. Beside it lie the runs of each seed: `scratch`, `fine-tuned` (from
-INIT) and `smoothed` (from INIT, with label smoothing); what OUT has already is not made again.
+least) to choose the epoch by, and all test clips. Beside it lie the runs `scratch` and `fine-tuned` (from INIT) of each
+seed; what OUT has already is not made again.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from scripts.kws_runs import exit_code, trained
 from scripts.markdown import table
 
 TABLE_NAME = "fine_tuning.md"
-HEADINGS = ["clips a word", "from scratch", "each seed", "fine-tuned", "each seed", "with label smoothing", "each seed"]
-LABEL_SMOOTHING = "0.1"
+HEADINGS = ["clips a word", "from scratch", "each seed", "fine-tuned", "each seed"]
 VALIDATION_PART = 5
 
 
@@ -88,8 +87,7 @@ def main() -> None:
     parser.add_argument("--clips", default="5,10,20,50")
     parser.add_argument("--seeds", default="0,1,2")
     options = parser.parse_args()
-    seeds, init = options.seeds.split(","), ["--init", options.init]
-    ways = {"scratch": [], "fine-tuned": init, "smoothed": [*init, "--label-smoothing", LABEL_SMOOTHING]}
+    seeds, ways = options.seeds.split(","), {"scratch": [], "fine-tuned": ["--init", options.init]}
     dataset = load_dataset(options.data, None, FeatureConfig())
     splits = {name: [dataset.names[row] for row in split.rows] for name, split in dataset.splits.items()}
     rows = []
