@@ -102,7 +102,7 @@ def plain_steps(clips: Clips, classes: int, batch_clips: int, device: torch.devi
     """Train for ever, yielding the clips of each step after it."""
     network = plain_network(classes).to(device).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-3)
-    loader = DataLoader(clips, batch_clips, shuffle=True, drop_last=True)
+    loader = DataLoader(clips, batch_clips, shuffle=True, drop_last=len(clips) > batch_clips)
     while True:
         for features, targets in loader:
             loss = nn.functional.cross_entropy(network(features.to(device)), targets.to(device))

@@ -1,14 +1,19 @@
-"""Clips a second that `kws train` and a plain BC-ResNet training take on this machine, by turns in one run."""
+"""Clips a second that `kws train` and a plain BC-ResNet training take on this machine, by turns in one run.
+
+Each trains in a process of its own, so that the plain one has none of the settings that `kws train` makes.
+"""
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import multiprocessing
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -28,20 +33,59 @@ from kws.training.run import Forward, optimizer_of, train_step
 
 WORDS, SPEAKERS = 10, 40
 
+# Of a data set, on a device: train for ever, yielding the clips of each step after it.
+Training = Callable[[Dataset, torch.device], Iterator[int]]
+
 
 def main() -> None:
     arguments = _arguments()
     device = _device(arguments.device)
-    prepare_process()
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["KWS_CACHE_DIR"] = f"{scratch}/cache"
         data = arguments.data or _synthesize(Path(scratch) / "data")
-        dataset = load_dataset(data, None, FeatureConfig())
+        load_dataset(data, None, FeatureConfig())
         for threads in arguments.threads:
-            torch.set_num_threads(threads)
-            runs = {"plain": _plain(dataset, device), "kws": _ours(dataset, device)}
-            rates = _by_turns(runs, arguments.steps, arguments.rounds, device)
+            trainings = [Turns(training, data, device, threads) for training in (_plain, _ours)]
+            rates = [[turns.take(arguments.steps) for turns in trainings] for _ in range(arguments.rounds)]
+            for turns in trainings:
+                turns.end()
             print(_report(f"{device}, {threads} thread(s)", rates), flush=True)
+
+
+class Turns:
+    """A training in a process of its own, which takes some steps whenever it is told to."""
+
+    def __init__(self, training: Training, data: Path, device: torch.device, threads: int) -> None:
+        """Starts it, and waits until it has made one step to warm up."""
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_train, args=(theirs, training, data, device, threads), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.take(1)
+
+    def take(self, steps: int) -> float:
+        """Clips a second of so many steps."""
+        self._connection.send(steps)
+        try:
+            rate: float = self._connection.recv()
+        except EOFError:
+            raise SystemExit("A training ended early; what it printed above says why.") from None
+        return rate
+
+    def end(self) -> None:
+        self._connection.send(0)
+        self._process.join()
+
+
+def _train(connection: Connection, training: Training, data: Path, device: torch.device, threads: int) -> None:
+    torch.set_num_threads(threads)
+    run = training(load_dataset(data, None, FeatureConfig()), device)
+    while steps := connection.recv():
+        started = time.perf_counter()
+        clips = sum(itertools.islice(run, steps))
+        _finish(device)
+        connection.send(clips / (time.perf_counter() - started))
 
 
 def _arguments() -> argparse.Namespace:
@@ -62,6 +106,7 @@ def _device(name: str) -> torch.device:
 
 
 def _ours(dataset: Dataset, device: torch.device) -> Iterator[int]:
+    prepare_process()
     config = RECIPES["paper"]
     network = BCResNet(ModelConfig(classes=len(dataset.labels))).to(device).train()
     optimizer = optimizer_of(network, config)
@@ -81,31 +126,18 @@ def _plain(dataset: Dataset, device: torch.device) -> Iterator[int]:
     return plain_steps(clips, len(dataset.labels), RECIPES["paper"].batch_clips, device)
 
 
-def _by_turns(runs: dict[str, Iterator[int]], steps: int, rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Clips a second of each run in each round, after one step to warm up."""
-    rates: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        next(run)
-    _finish(device)
-    for name, run in list(runs.items()) * rounds:
-        started = time.perf_counter()
-        clips = sum(itertools.islice(run, steps))
-        _finish(device)
-        rates[name].append(clips / (time.perf_counter() - started))
-    return rates
-
-
 def _finish(device: torch.device) -> None:
     """Wait for what a GPU was asked to do."""
     if device.type != "cpu":
         torch.accelerator.synchronize()
 
 
-def _report(where: str, rates: dict[str, list[float]]) -> str:
-    ratios = sorted(ours / plain for ours, plain in zip(rates["kws"], rates["plain"], strict=True))
-    medians = {name: statistics.median(values) for name, values in rates.items()}
+def _report(where: str, rates: list[list[float]]) -> str:
+    """`rates` are those of the plain training and of ours, round by round."""
+    ratios = sorted(ours / plain for plain, ours in rates)
+    plain, ours = (statistics.median(of_one) for of_one in zip(*rates, strict=True))
     return (
-        f"{where}: plain {medians['plain']:.0f} clips/s, kws {medians['kws']:.0f} clips/s, "
+        f"{where}: plain {plain:.0f} clips/s, kws {ours:.0f} clips/s, "
         f"ratio {statistics.median(ratios):.2f} (rounds: {ratios[0]:.2f} to {ratios[-1]:.2f})"
     )
 

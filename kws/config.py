@@ -85,7 +85,10 @@ class ModelConfig:
 
 BALANCES = ("none", "weights", "sampling")
 PRECISIONS = ("float32", "bfloat16")
-BEST_BY = ("accuracy", "f1", "recall", "precision")
+FIGURES = ("accuracy", "f1", "recall", "precision")
+# The latest epoch whose accuracy the validation clips cannot tell from the best one's.
+LATEST = "latest"
+BEST_BY = (LATEST, *FIGURES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +120,7 @@ class TrainConfig:
     snr_high_db: float = 20.0
     mask_bands: int = 0
     mask_frames: int = 0
-    save_best: str = "accuracy"
+    save_best: str = LATEST
     patience: int = 0
     seed: int = 0
 
@@ -125,7 +128,9 @@ class TrainConfig:
         if self.class_balance not in BALANCES:
             raise KwsError(f"There is no class balance {self.class_balance!r}: choose one of {', '.join(BALANCES)}.")
         if self.save_best not in BEST_BY:
-            raise KwsError(f"There is no figure {self.save_best!r}: choose one of {', '.join(BEST_BY)}.")
+            raise KwsError(
+                f"There is no way {self.save_best!r} to choose the epoch: choose one of {', '.join(BEST_BY)}."
+            )
         if self.snr_low_db > self.snr_high_db:
             raise KwsError(f"The lowest ratio to noise, {self.snr_low_db:g} dB, is above the highest; swap the two.")
         if self.precision not in PRECISIONS:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kws.config import BEST_BY
+from kws.config import FIGURES
 from kws.errors import KwsError
 
 Indices = npt.NDArray[np.int64]
@@ -71,9 +71,9 @@ class Figures:
         return {name: value for name, value in vars(self).items() if name not in ("clips", "per_class")}
 
     def by(self, name: str) -> float:
-        """The figure that `name`, one of BEST_BY, says. Raises KwsError for any other name."""
-        if name not in BEST_BY:
-            raise KwsError(f"There is no figure {name!r} to choose by: take one of {', '.join(BEST_BY)}.")
+        """The figure that `name`, one of FIGURES, says. Raises KwsError for any other name."""
+        if name not in FIGURES:
+            raise KwsError(f"There is no figure {name!r} to choose by: take one of {', '.join(FIGURES)}.")
         return self.averages()[name]
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kws.config import BEST_BY
+from kws.config import FIGURES
 from kws.errors import KwsError
 from kws.metrics import accuracy, agreement, confusion_matrix, per_class, sqnr_db, summary
 
@@ -53,8 +53,8 @@ def test_a_class_never_predicted_counts_zero_and_one_without_clips_not_at_all() 
 
 def test_the_figure_to_choose_by_is_the_one_named() -> None:
     figures = summary(np.array([0] * 8 + [1] * 2), np.array([0] * 6 + [1] * 4), ["a", "b"])
-    assert [figures.by(name) for name in BEST_BY] == [0.8, figures.f1, figures.recall, figures.precision]
-    assert len({figures.by(name) for name in BEST_BY}) == 4
+    assert [figures.by(name) for name in FIGURES] == [0.8, figures.f1, figures.recall, figures.precision]
+    assert len({figures.by(name) for name in FIGURES}) == 4
     with pytest.raises(KwsError, match="'loss' to choose by: take one of accuracy, f1, recall, precision"):
         figures.by("loss")
 

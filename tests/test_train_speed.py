@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from torch import nn
 
@@ -30,6 +33,16 @@ def test_the_speed_of_training_is_measured_against_plain_training() -> None:
     assert figures is not None, result.stdout
     plain, ours, ratio = (float(figure) for figure in figures.groups())
     assert abs(ours / plain - ratio) < 0.05 * ratio
+
+
+def test_a_training_that_ends_early_is_told_with_what_it_said(tmp_path: Path) -> None:
+    for word, speaker in itertools.product(("lamp", "music"), range(8)):
+        (tmp_path / word).mkdir(exist_ok=True)
+        soundfile.write(tmp_path / word / f"speaker{speaker}_nohash_0.wav", np.full(8000, 0.1), 8000)
+    result = run("--data", str(tmp_path), "--steps", "1", "--rounds", "1", "--threads", "1", "--device", "cpu")
+    assert result.returncode == 1
+    assert "is not mono at 16000 Hz" in result.stderr
+    assert result.stderr.endswith("A training ended early; what it printed above says why.\n")
 
 
 def test_the_plain_network_computes_what_ours_does() -> None:

@@ -97,7 +97,12 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     for name, choices, help_text in (
         ("class-balance", BALANCES, "how rare classes are made up for: in the loss or by drawing them more often"),
         ("precision", PRECISIONS, "of the network's arithmetic; bfloat16 is for GPUs"),
-        ("save-best", BEST_BY, "figure on the validation split that says which epoch is kept"),
+        (
+            "save-best",
+            BEST_BY,
+            "the epoch that is kept: best by a figure on the validation split, or the latest that its clips cannot "
+            "tell from the most accurate",
+        ),
     ):
         group.add_argument(f"--{name}", choices=choices, help=f"{help_text} {_default_of(name)}")
 

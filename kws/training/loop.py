@@ -37,10 +37,10 @@ def train(
     track: bool = False,
     tracking_uri: str | None = None,
 ) -> Path:
-    """Train on `data`, keep the epoch with the best validation figure, judge it once on the test split.
+    """Train on `data`, keep an epoch by its validation figures, judge it once on the test split.
 
     `changes` are fields of TrainConfig that differ from the recipe's (see `recipe_for`).
-    Writes `out`/checkpoint.pt (whenever validation improves), `out`/training.csv and `out`/metrics.json; returns the
+    Writes `out`/checkpoint.pt (of the epoch to be kept so far), `out`/training.csv and `out`/metrics.json; returns the
     first.
     `start` is a checkpoint to begin from; `model_name`, `activation` and `features` are then its own unless given.
     Without `silence` there is no class for it; background noise is mixed in all the same.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kws.artifact import sha256_file, write_json
 from kws.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint
-from kws.config import BEST_BY, FeatureConfig, ModelConfig, TrainConfig, to_dict
+from kws.config import FIGURES, FeatureConfig, ModelConfig, TrainConfig, to_dict
 from kws.dataset import Dataset
 from kws.errors import KwsError
 from kws.metrics import ClassFigures, Figures, confusion_matrix, summary
@@ -21,6 +21,7 @@ from kws.model import BCResNet, count_macs, parameter_count
 from kws.progress import track
 from kws.training.average import WeightAverage
 from kws.training.batches import Batch, BatchSource
+from kws.training.choice import figure_for, is_kept
 from kws.training.evaluate import Held, logits_of, predict
 from kws.training.loss import Loss, class_weights
 from kws.training.processes import Processes
@@ -134,7 +135,7 @@ class Run:
             raise
 
     def finish(self) -> Path:
-        """Judge the best epoch on the test split and write what it found."""
+        """Judge the epoch that is kept on the test split and write what it found."""
         self.network.load_state_dict(self.best)
         test = Held.of(self.dataset, "testing", self.features, self.device)
         predictions = self._predict(self.network, test)
@@ -171,24 +172,23 @@ class Run:
         return {
             "epoch": epoch + 1,
             "loss": mean_loss,
-            **{f"validation_{name}": figures.by(name) for name in BEST_BY},
+            **{f"validation_{name}": figures.by(name) for name in FIGURES},
             "learning_rate": rate,
             "clips": self.batches.clips_per_epoch,
             "seconds": round(time.monotonic() - started, 3),
         }
 
     def _validation_figures(self) -> list[float]:
-        """That by which the best epoch is chosen, of each epoch."""
-        return [epoch[f"validation_{self.config.save_best}"] for epoch in self.history]
+        """That by which the epoch is chosen that is kept, of each epoch."""
+        return [epoch[f"validation_{figure_for(self.config.save_best)}"] for epoch in self.history]
 
     def _epochs_without_better(self) -> int:
         figures = self._validation_figures()
         return len(figures) - 1 - figures.index(max(figures)) if figures else 0
 
     def _keep(self) -> None:
-        """The best weights so far, and the state to resume from."""
-        figures = self._validation_figures()
-        if figures[-1] == max(figures):
+        """The weights to be kept so far, and the state to resume from."""
+        if is_kept(self._validation_figures(), self.config.save_best, len(self.validation.targets)):
             self.best = {name: value.cpu().clone() for name, value in self.average.network.state_dict().items()}
             self.best_epoch = len(self.history)
         if not self.processes.is_writer:
@@ -265,7 +265,7 @@ class Run:
         return {
             "test": figures.averages()
             | {"clips": figures.clips, "per_class": {f.label: _of_class(f) for f in figures.per_class}},
-            "validation": {name: best[f"validation_{name}"] for name in BEST_BY},
+            "validation": {name: best[f"validation_{name}"] for name in FIGURES},
             "best_epoch": self.best_epoch,
             "training": {
                 "clips_per_epoch": self.batches.clips_per_epoch,
