@@ -50,6 +50,14 @@ def test_little_data_get_small_batches_so_that_an_epoch_has_steps() -> None:
     assert recipe("paper", clips=300).batch_clips == 100
 
 
+def test_little_data_get_more_epochs_so_that_all_of_them_have_steps_enough() -> None:
+    for clips, epochs in ((30, 600), (150, 300), (300, 250), (1500, 200), (2040, 150), (9000, 150)):
+        assert recipe("auto", clips=clips, speakers=9).epochs == epochs
+    for clips, epochs in ((30, 400), (1500, 200), (3600, 100)):
+        assert recipe("short", clips=clips).epochs == epochs
+    assert recipe("paper", clips=300).epochs == 200
+
+
 def test_the_papers_recipe_is_the_papers() -> None:
     paper = RECIPES["paper"]
     assert (paper.epochs, paper.batch_clips, paper.peak_learning_rate, paper.warmup_epochs) == (200, 100, 0.1, 5)

@@ -33,6 +33,8 @@ PAPER = TrainConfig(
 # With fewer speakers to learn from, changed speed and pitch stand in for those who are missing.
 FEW_SPEAKERS = 100
 STEPS_AN_EPOCH, LEAST_BATCH_CLIPS = 12, 16
+# Fewer steps teach little, however few the clips; but each epoch also costs a validation and a line.
+LEAST_STEPS, MOST_TIMES_THE_EPOCHS = 3_000, 4
 FEW = TrainConfig(
     epochs=150,
     average_decay=0.99,
@@ -57,15 +59,17 @@ def recipe_for(
     """The name and the numbers of the recipe `name` for a model of that size.
 
     "auto" is "paper" from FULL_CLIPS clips of keywords on, "few-speakers" below FEW_SPEAKERS who train, else "short".
-    But for "paper", small data get small batches. SpecAugment comes with the larger models, as in the paper, its
-    frames counted in the paper's hops.
+    But for "paper", small data get small batches and more epochs. SpecAugment comes with the larger models, as in the
+    paper, its frames counted in the paper's hops.
     """
     if name == "auto":
         small = "few-speakers" if speakers < FEW_SPEAKERS else "short"
         name = "paper" if keyword_clips >= FULL_CLIPS else small
     recipe, tau = RECIPES[name], MODEL_TAUS[model_name]
     if name != "paper":
-        recipe = replace(recipe, batch_clips=_batch_clips(keyword_clips, recipe.batch_clips))
+        batch_clips = _batch_clips(keyword_clips, recipe.batch_clips)
+        epochs = _epochs(math.ceil(keyword_clips / batch_clips), recipe.epochs)
+        recipe = replace(recipe, batch_clips=batch_clips, epochs=epochs)
     if tau < MASKED_FROM_TAU:
         return name, recipe
     mask_frames = MASK_FRAMES * FeatureConfig().hop_samples // features.hop_samples
@@ -87,6 +91,11 @@ def balance_advice(targets: npt.NDArray[np.int64], labels: Sequence[str], class_
 def _batch_clips(keyword_clips: int, most: int) -> int:
     """Little data need small batches, or an epoch has too few steps to learn from."""
     return min(most, max(LEAST_BATCH_CLIPS, keyword_clips // STEPS_AN_EPOCH))
+
+
+def _epochs(steps_an_epoch: int, least: int) -> int:
+    """So many that all have LEAST_STEPS steps together, within bounds."""
+    return min(max(least, math.ceil(LEAST_STEPS / steps_an_epoch)), MOST_TIMES_THE_EPOCHS * least)
 
 
 def learning_rate(step: int, steps_per_epoch: int, config: TrainConfig) -> float:
