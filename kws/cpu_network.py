@@ -59,7 +59,7 @@ def _block(block: BroadcastedBlock, x: Tensor, clips: int, moments: Moments) -> 
         x, taps, norm.weight, norm.bias, stride, norm.eps, not block.transition
     )
     moments.add(norm, mean, inverse, y)
-    row = _temporal_branch(block.f1, row, clips, moments).unsqueeze(1)
+    row = _temporal_branch(block.f1, row, clips, moments)
     shortcut = None if block.transition else x.detach()
     summed: Tensor = BroadcastSum.apply(y, row, shortcut)  # type: ignore[no-untyped-call]
     return summed
@@ -134,7 +134,7 @@ def _norm(layer: nn.BatchNorm2d, x: Tensor, moments: Moments) -> Tensor:
         y = torch.batch_norm(rows, layer.weight, layer.bias, *statistics, False, 0.0, layer.eps, False)
         return y.reshape(x.shape)
     y, mean, inverse = group_norm(x, layer.weight, layer.bias, layer.eps)
-    moments.add(layer, mean.detach(), inverse.detach(), x)
+    moments.add(layer, mean[0].detach(), inverse[0].detach(), x)
     return y
 
 
@@ -160,11 +160,11 @@ class Moments:
         self.unbiased: list[float] = []
 
     def add(self, norm: nn.BatchNorm2d, mean: Tensor, inverse: Tensor, x: Tensor) -> None:
-        """Of the groups of x, which `norm` normalises: mean and 1 / sqrt(variance + eps), (1, groups) each."""
+        """Of the groups of x, which `norm` normalises: mean and 1 / sqrt(variance + eps), (groups,) each."""
         count = x.numel() // mean.numel()
         self.norms.append(norm)
-        self.means.append(mean[0])
-        self.inverses.append(inverse[0])
+        self.means.append(mean)
+        self.inverses.append(inverse)
         self.unbiased.append(count / (count - 1))
 
     @torch.no_grad()

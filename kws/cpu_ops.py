@@ -14,15 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kws import cpu_kernels
+
 
 class NormRelu(torch.autograd.Function):
-    """Batch normalisation and ReLU of (channels, ...) -> the same shape, and the channels' means and
-    1 / sqrt(variance + eps), (1, channels) each."""
+    """Batch normalisation and ReLU of (channels, height, n) -> the same shape, and the channels' means and
+    1 / sqrt(variance + eps), (channels,) each."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
-        y, mean, inverse = group_norm(x, weight, bias, eps)
-        ctx.save_for_backward(x, weight, y.relu_(), mean, inverse)
+        y, mean, inverse = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
+        cpu_kernels.norm_relu(x, weight, bias, eps, y, mean, inverse)
+        ctx.save_for_backward(x, weight, y, mean, inverse)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(mean, inverse)
         return y, mean, inverse
@@ -30,7 +33,10 @@ class NormRelu(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         x, weight, y, mean, inverse = ctx.saved_tensors
-        return *group_norm_backward(_masked(gradient, y), x, mean, inverse, weight), None
+        gradient = gradient.contiguous()
+        weight_gradient, bias_gradient = torch.empty_like(weight), torch.empty_like(weight)
+        cpu_kernels.norm_relu_backward(gradient, x, y, weight, mean, inverse, weight_gradient, bias_gradient)
+        return gradient, weight_gradient, bias_gradient, None
 
 
 def group_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
@@ -42,23 +48,6 @@ def group_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Ten
     groups = len(weight)
     normed: tuple[Tensor, ...] = torch.native_group_norm(x, weight, bias, 1, groups, x.numel() // groups, groups, eps)
     return normed
-
-
-def group_norm_backward(
-    gradient: Tensor, x: Tensor, mean: Tensor, inverse: Tensor, weight: Tensor
-) -> tuple[Tensor, ...]:
-    """The gradients of x, weight and bias in `group_norm`, from that of what it normalised."""
-    groups = len(weight)
-    gradients: tuple[Tensor, ...] = torch.ops.aten.native_group_norm_backward(
-        gradient, x, mean, inverse, weight, 1, groups, x.numel() // groups, groups, [True, True, True]
-    )
-    return gradients
-
-
-def _masked(gradient: Tensor, y: Tensor) -> Tensor:
-    """The gradient of a ReLU whose output is `y`, in the memory of `gradient`."""
-    masked: Tensor = torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=gradient)
-    return masked
 
 
 class RowConvolution(torch.autograd.Function):
@@ -142,37 +131,33 @@ class FrequencyBranch(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, taps: Tensor, weight: Tensor, bias: Tensor, stride: int, eps: float, shortcut: bool
     ) -> tuple[Tensor, ...]:
-        z = convolve_rows(x, taps, stride)
-        y, mean, inverse = group_norm(z, weight, bias, eps)
-        ctx.save_for_backward(x, taps, weight, z, mean, inverse)
+        channels, height, n = x.shape
+        y, row = x.new_empty(channels, (height - 1) // stride + 1, n), x.new_empty(channels, n)
+        mean, inverse = torch.empty_like(weight), torch.empty_like(weight)
+        cpu_kernels.frequency_branch(x, taps, weight, bias, stride, eps, y, row, mean, inverse)
+        ctx.save_for_backward(x, taps, weight, mean, inverse)
         ctx.stride, ctx.shortcut = stride, shortcut
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(mean, inverse)
-        return y, mean_row(y), mean, inverse
+        return y, row, mean, inverse
 
     @staticmethod
     def backward(ctx: Any, map_gradient: Tensor, mean_gradient: Tensor, *_: None) -> tuple[Tensor | None, ...]:
-        x, taps, weight, z, mean, inverse = ctx.saved_tensors
-        rows, stride = z.shape[1], ctx.stride
-        row_gradient = mean_gradient.unsqueeze(1) / rows
-        gradient, weight_gradient, bias_gradient = group_norm_backward(
-            map_gradient.add_(row_gradient), z, mean, inverse, weight
+        x, taps, weight, mean, inverse = ctx.saved_tensors
+        made = [torch.empty_like(tensor) for tensor in (x, taps, weight, weight)]
+        cpu_kernels.frequency_branch_backward(
+            map_gradient.contiguous(),
+            mean_gradient.contiguous(),
+            x,
+            taps,
+            weight,
+            mean,
+            inverse,
+            ctx.stride,
+            ctx.shortcut,
+            *made,
         )
-        before, centre, after = taps[..., None, None].unbind(1)
-        if ctx.shortcut:
-            x_gradient = map_gradient.sub_(row_gradient).addcmul_(gradient, centre)
-        elif stride == 1:
-            x_gradient = torch.mul(gradient, centre, out=map_gradient)
-        else:
-            x_gradient = torch.zeros_like(x)
-            torch.mul(gradient, centre, out=x_gradient[:, ::stride])
-        x_gradient[:, stride - 1 :: stride][:, : rows - 1].addcmul_(gradient[:, 1:], before)
-        following = x_gradient[:, 1::stride]
-        following.addcmul_(gradient[:, : following.shape[1]], after)
-        # Of all products of a row with a row, a tap's gradient is the sum of those that it joins.
-        basis = band_basis(taps.shape[1], x.shape[1], stride, 1).to(x.dtype)
-        taps_gradient = torch.mm(torch.bmm(gradient, x.transpose(1, 2)).flatten(1), basis.t())
-        return x_gradient, taps_gradient, weight_gradient, bias_gradient, None, None, None
+        return *made, None, None, None
 
 
 def convolve_rows(x: Tensor, taps: Tensor, stride: int) -> Tensor:
@@ -186,7 +171,7 @@ def convolve_rows(x: Tensor, taps: Tensor, stride: int) -> Tensor:
 
 
 class BroadcastSum(torch.autograd.Function):
-    """relu(map + row [+ shortcut]), in place of the map: map and shortcut (channels, height, n), row (channels, 1, n).
+    """relu(map + row [+ shortcut]), in place of the map: map and shortcut (channels, height, n), row (channels, n).
 
     The gradient of the shortcut is that of the map; FrequencyBranch, where both begin, adds it.
     """
@@ -194,18 +179,17 @@ class BroadcastSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, map_: Tensor, row: Tensor, shortcut: Tensor | None) -> Tensor:
         ctx.mark_dirty(map_)
-        map_.add_(row)
-        if shortcut is not None:
-            map_.add_(shortcut)
-        map_.relu_()
+        cpu_kernels.broadcast_sum(map_, row, map_.new_empty(0, 0, 0) if shortcut is None else shortcut)
         ctx.save_for_backward(map_)
         return map_
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (y,) = ctx.saved_tensors
-        masked = _masked(gradient, y)
-        return masked, mean_row(masked).mul_(masked.shape[1]).unsqueeze(1), None
+        gradient = gradient.contiguous()
+        row_gradient = gradient.new_empty(y.shape[0], y.shape[2])
+        cpu_kernels.broadcast_sum_backward(gradient, y, row_gradient)
+        return gradient, row_gradient, None
 
 
 def overlap(size: int, offset: int) -> tuple[slice, slice]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from kws import cpu_network
+from kws import cpu_network, cpu_ops
 from kws.config import ACTIVATIONS, ModelConfig
 from kws.model import BCResNet
 
@@ -126,3 +126,31 @@ def test_a_step_leaves_nothing_that_holds_on_to_its_batch() -> None:
     features, targets = clips()
     trained(fast, run_fast, features, targets)
     assert [name for name, buffer in fast.named_buffers() if buffer.grad_fn] == []
+
+
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            fast = network().float()
+            x = torch.randn(8, 20, 700, generator=torch.Generator().manual_seed(3)).requires_grad_()
+            convolution, sub_spectral = fast.blocks[1].f2
+            y, row, *moments = cpu_ops.FrequencyBranch.apply(
+                x, convolution.weight.flatten(1), sub_spectral.norm.weight, sub_spectral.norm.bias, 1, 1e-5, True
+            )
+            cpu_ops.BroadcastSum.apply(y, row, x.detach()).sum().backward()
+            found.append([x.grad, convolution.weight.grad, sub_spectral.norm.weight.grad, row.detach(), *moments])
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_value_that_is_not_finite_reaches_the_logits(wrong: float) -> None:
+    _, (fast, run_fast) = pair(network().float())
+    features, targets = clips()
+    features[0, 0, 20, 15] = wrong
+    assert not trained(fast, run_fast, features.float(), targets).isfinite().any()
+    gradients = [parameter.grad for parameter in fast.parameters() if parameter.grad is not None]
+    assert not any(gradient.isfinite().all() for gradient in gradients)
