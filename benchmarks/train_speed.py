@@ -1,6 +1,7 @@
 """Clips a second that `kws train` and a plain BC-ResNet training take on this machine, by turns in one run.
 
-Each trains in a process of its own, so that the plain one has none of the settings that `kws train` makes.
+Each trains in a process of its own, so that the plain one has none of the settings that `kws train` makes. On a GPU
+`kws train --compile` is measured, too.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from kws.training.batches import BatchSource
 from kws.training.loss import Loss
 from kws.training.processes import choose_device, prepare_process
 from kws.training.recipe import RECIPES
-from kws.training.run import Forward, optimizer_of, train_step
+from kws.training.run import Forward, compile_for_gpu, optimizer_of, train_step
 
 WORDS, SPEAKERS = 10, 40
 
@@ -45,11 +46,17 @@ def main() -> None:
         data = arguments.data or _synthesize(Path(scratch) / "data")
         load_dataset(data, None, FeatureConfig())
         for threads in arguments.threads:
-            trainings = [Turns(training, data, device, threads) for training in (_plain, _ours)]
-            rates = [[turns.take(arguments.steps) for turns in trainings] for _ in range(arguments.rounds)]
-            for turns in trainings:
-                turns.end()
-            print(_report(f"{device}, {threads} thread(s)", rates), flush=True)
+            for name, ours in trainings_on(device).items():
+                trainings = [Turns(training, data, device, threads) for training in (_plain, ours)]
+                rates = [[turns.take(arguments.steps) for turns in trainings] for _ in range(arguments.rounds)]
+                for turns in trainings:
+                    turns.end()
+                print(_report(f"{device}, {threads} thread(s)", name, rates), flush=True)
+
+
+def trainings_on(device: torch.device) -> dict[str, Training]:
+    """The ways in which kws trains there."""
+    return {"kws": _ours} | ({"kws --compile": _ours_compiled} if device.type == "cuda" else {})
 
 
 class Turns:
@@ -105,13 +112,19 @@ def _device(name: str) -> torch.device:
         raise SystemExit(str(error)) from None
 
 
-def _ours(dataset: Dataset, device: torch.device) -> Iterator[int]:
+def _ours_compiled(dataset: Dataset, device: torch.device) -> Iterator[int]:
+    return _ours(dataset, device, compiled=True)
+
+
+def _ours(dataset: Dataset, device: torch.device, *, compiled: bool = False) -> Iterator[int]:
     prepare_process()
     config = RECIPES["paper"]
     network = BCResNet(ModelConfig(classes=len(dataset.labels))).to(device).train()
     optimizer = optimizer_of(network, config)
     optimizer.param_groups[0]["lr"] = 0.01
     forward, loss = Forward(network), Loss(config)
+    if compiled:
+        compile_for_gpu(forward)
     source = BatchSource(dataset, FeatureConfig(), config, device)
     for epoch in itertools.count():
         for batch in source.of_epoch(epoch):
@@ -132,12 +145,12 @@ def _finish(device: torch.device) -> None:
         torch.accelerator.synchronize()
 
 
-def _report(where: str, rates: list[list[float]]) -> str:
+def _report(where: str, name: str, rates: list[list[float]]) -> str:
     """`rates` are those of the plain training and of ours, round by round."""
     ratios = sorted(ours / plain for plain, ours in rates)
     plain, ours = (statistics.median(of_one) for of_one in zip(*rates, strict=True))
     return (
-        f"{where}: plain {plain:.0f} clips/s, kws {ours:.0f} clips/s, "
+        f"{where}: plain {plain:.0f} clips/s, {name} {ours:.0f} clips/s, "
         f"ratio {statistics.median(ratios):.2f} (rounds: {ratios[0]:.2f} to {ratios[-1]:.2f})"
     )
 

@@ -14,6 +14,7 @@ from kws.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kws.config import FeatureConfig, ModelConfig, TrainConfig, features_with_hop
 from kws.errors import KwsError
 from kws.model import BCResNet
+from kws.training.recipe import STARTED_LEARNING_RATE
 from kws.training.start import features_for, load_start, model_for, start_from
 
 LABELS = ["_silence_", "_unknown_", "yes", "no"]
@@ -85,7 +86,9 @@ def test_init_takes_new_words_and_bad_files_get_one_sentence(trained: Path, tmp_
     arguments = ["train", str(data), "--out", str(tmp_path / "run"), "--device", "cpu", "--init"]
     result = run_kws(*arguments, str(trained), "--epochs", "1")
     assert f"Starting from {trained}, which knows yes of these labels." in result.stderr.replace("_silence_, ", "")
-    assert load_checkpoint(tmp_path / "run" / "checkpoint.pt").model.activation == "relu"
+    tuned = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
+    assert tuned.model.activation == "relu"
+    assert tuned.train.peak_learning_rate == STARTED_LEARNING_RATE
     for wrong in (data / "lamp", tmp_path / "missing.pt"):
         refused = run_kws(*arguments, str(wrong), check=False)
         assert refused.returncode == 1

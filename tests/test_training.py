@@ -320,6 +320,10 @@ def test_a_device_that_is_not_there_is_refused() -> None:
         choose_device("mps")
 
 
-def test_half_precision_is_refused_on_a_cpu(tones: Path, tmp_path: Path) -> None:
+def test_half_precision_and_compiling_are_refused_on_a_cpu(tones: Path, tmp_path: Path) -> None:
     with pytest.raises(KwsError, match="--precision bfloat16 is for GPUs"):
         run(tones, tmp_path / "run", precision="bfloat16")
+    arguments = ("train", tones, "--out", tmp_path / "run", "--device", "cpu", "--compile")
+    result = run_kws(*arguments, check=False)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].endswith("--compile is for GPUs, and training runs on cpu; leave it out.")

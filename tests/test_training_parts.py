@@ -15,7 +15,15 @@ from kws.errors import KwsError
 from kws.model import BCResNet
 from kws.training.average import WeightAverage
 from kws.training.loss import Loss, class_weights
-from kws.training.recipe import FEW_SPEAKERS, FULL_CLIPS, RECIPES, balance_advice, learning_rate, recipe_for
+from kws.training.recipe import (
+    FEW_SPEAKERS,
+    FULL_CLIPS,
+    RECIPES,
+    STARTED_LEARNING_RATE,
+    balance_advice,
+    learning_rate,
+    recipe_for,
+)
 
 
 def test_learning_rate_warms_up_to_the_peak_and_falls_to_nothing() -> None:
@@ -28,9 +36,16 @@ def test_learning_rate_warms_up_to_the_peak_and_falls_to_nothing() -> None:
 
 
 def recipe(
-    name: str, model: str = "bcresnet-1", clips: int = 5000, speakers: int = 1000, hop_ms: int = 10
+    name: str,
+    model: str = "bcresnet-1",
+    clips: int = 5000,
+    speakers: int = 1000,
+    hop_ms: int = 10,
+    *,
+    started: bool = False,
 ) -> TrainConfig:
-    return recipe_for(name, model, features_with_hop(hop_ms), keyword_clips=clips, speakers=speakers)[1]
+    features = features_with_hop(hop_ms)
+    return recipe_for(name, model, features, keyword_clips=clips, speakers=speakers, started=started)[1]
 
 
 def test_the_recipe_follows_from_how_much_and_how_many_speakers_there_are() -> None:
@@ -56,6 +71,13 @@ def test_little_data_get_more_epochs_so_that_all_of_them_have_steps_enough() -> 
     for clips, epochs in ((30, 400), (1500, 200), (3600, 100)):
         assert recipe("short", clips=clips).epochs == epochs
     assert recipe("paper", clips=300).epochs == 200
+
+
+def test_a_trained_model_goes_on_in_smaller_steps_but_for_the_papers_recipe() -> None:
+    for name in ("few-speakers", "short"):
+        assert recipe(name, started=True) == replace(recipe(name), peak_learning_rate=STARTED_LEARNING_RATE)
+    assert RECIPES["short"].peak_learning_rate > STARTED_LEARNING_RATE
+    assert recipe("paper", started=True) == RECIPES["paper"]
 
 
 def test_the_papers_recipe_is_the_papers() -> None:

@@ -82,6 +82,12 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--teacher", type=model_path, metavar="CHECKPOINT", help="a larger model to learn from (default: none)"
     )
+    group.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the network, its kernels started as one graph: minutes before the first step, then faster steps; "
+        "for GPUs (default: do not)",
+    )
     group.add_argument("--seed", type=count, default=0, metavar="N", help="of weights, order, noise (default: 0)")
     for name, kind, help_text in (
         ("epochs", positive, "passes over the data"),
@@ -149,6 +155,7 @@ def _run(options: argparse.Namespace) -> Path | None:
         track=options.track,
         tracking_uri=options.tracking_uri,
         silence=options.silence,
+        compiled=options.compile,
     )
     return written if is_first_process() else None
 

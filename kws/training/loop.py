@@ -36,6 +36,7 @@ def train(
     silence: bool = True,
     track: bool = False,
     tracking_uri: str | None = None,
+    compiled: bool = False,
 ) -> Path:
     """Train on `data`, keep an epoch by its validation figures, judge it once on the test split.
 
@@ -44,6 +45,7 @@ def train(
     first.
     `start` is a checkpoint to begin from; `model_name`, `activation` and `features` are then its own unless given.
     Without `silence` there is no class for it; background noise is mixed in all the same.
+    `compiled` is for GPUs only, as is the precision bfloat16 (see `compile_for_gpu`).
     `track` and `tracking_uri` log to mlflow, too (see `open_tracker`).
     `resume` goes on where a run with the same arguments was stopped, to the same weights.
     Raises KwsError for unusable data, an unavailable device, an unwritable folder, a state of another run, or a loss
@@ -56,6 +58,8 @@ def train(
     device = choose_device(device_name)
     if (changes or {}).get("precision", "float32") != "float32" and device.type != "cuda":
         raise KwsError(f"--precision bfloat16 is for GPUs, and training runs on {device}; leave it out.")
+    if compiled and device.type != "cuda":
+        raise KwsError(f"--compile is for GPUs, and training runs on {device}; leave it out.")
     prepare_process()
     with joined_processes(device) as processes:
         dataset = processes.in_turn(lambda: load_dataset(data, words, features, silence=silence))
@@ -67,10 +71,11 @@ def train(
             features,
             keyword_clips=len(split.rows),
             speakers=len({speaker_of(dataset.names[row]) for row in split.rows}),
+            started=origin is not None,
         )
         config = replace(config, **(changes or {}))
         config = config if teacher else replace(config, teacher_weight=0.0)
-        run = Run(dataset, features, model, config, device, processes, out, teacher, tracker, origin)
+        run = Run(dataset, features, model, config, device, processes, out, teacher, tracker, origin, compiled)
         run.records.say(f"Recipe: {chosen}.")
         if advice := balance_advice(split.targets, dataset.labels, config.class_balance):
             run.records.say(advice)

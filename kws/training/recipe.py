@@ -43,6 +43,8 @@ FEW = TrainConfig(
     reverb_probability=0.1,
     gain_db=6.0,
 )
+# Steps as large as those from random weights would wash out what a trained model knows.
+STARTED_LEARNING_RATE = 0.03
 # From this ratio of the most frequent keyword to the rarest on, balancing them is worth a word.
 UNBALANCED = 3
 RECIPES = {"short": TrainConfig(), "few-speakers": FEW, "paper": PAPER}
@@ -55,12 +57,14 @@ def recipe_for(
     *,
     keyword_clips: int,
     speakers: int,
+    started: bool = False,
 ) -> tuple[str, TrainConfig]:
     """The name and the numbers of the recipe `name` for a model of that size.
 
     "auto" is "paper" from FULL_CLIPS clips of keywords on, "few-speakers" below FEW_SPEAKERS who train, else "short".
-    But for "paper", small data get small batches and more epochs. SpecAugment comes with the larger models, as in the
-    paper, its frames counted in the paper's hops.
+    But for "paper", small data get small batches and more epochs, and training that is `started` from a trained model
+    a lower learning rate. SpecAugment comes with the larger models, as in the paper, its frames counted in the paper's
+    hops.
     """
     if name == "auto":
         small = "few-speakers" if speakers < FEW_SPEAKERS else "short"
@@ -70,6 +74,8 @@ def recipe_for(
         batch_clips = _batch_clips(keyword_clips, recipe.batch_clips)
         epochs = _epochs(math.ceil(keyword_clips / batch_clips), recipe.epochs)
         recipe = replace(recipe, batch_clips=batch_clips, epochs=epochs)
+        if started:
+            recipe = replace(recipe, peak_learning_rate=STARTED_LEARNING_RATE)
     if tau < MASKED_FROM_TAU:
         return name, recipe
     mask_frames = MASK_FRAMES * FeatureConfig().hop_samples // features.hop_samples
