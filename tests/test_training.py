@@ -70,7 +70,7 @@ def start_training(data: Path, out: Path, *options: str) -> subprocess.Popen[str
 @pytest.mark.slow
 def test_it_learns_to_tell_tones_apart_and_writes_what_it_promises(tmp_path: Path) -> None:
     data = write_tones(tmp_path / "data", ["left", "right", "other"], speakers=40)
-    checkpoint = run(data, tmp_path / "run", ["left", "right"], epochs=15)
+    checkpoint = run(data, tmp_path / "run", ["left", "right"], epochs=15, peak_learning_rate=0.03)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["test"]["accuracy"] > 0.9
     assert metrics["test"]["clips"] > 8

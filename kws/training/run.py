@@ -39,6 +39,7 @@ def train_step(
     forward: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, batch: Batch, teacher: BCResNet | None = None
 ) -> Tensor:
     """One step of the optimizer on one batch; its mean loss, float32 ()."""
+    optimizer.zero_grad(set_to_none=True)
     taught = None
     if teacher is not None:
         with torch.no_grad():
@@ -46,7 +47,6 @@ def train_step(
     with torch.autocast(batch.inputs.device.type, dtype=torch.bfloat16, enabled=loss.config.precision == "bfloat16"):
         logits = forward(batch.inputs)
     value: Tensor = loss(logits.float(), batch.targets, taught) * batch.share
-    optimizer.zero_grad(set_to_none=True)
     value.backward()  # type: ignore[no-untyped-call]  # PyTorch's own signature has no types.
     optimizer.step()
     return value.detach()
