@@ -270,6 +270,33 @@ def test_two_processes_train_one_model_and_one_of_them_writes(tones: Path, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="only Linux lists a process's threads so")
+def test_no_thread_of_a_process_group_outlives_the_training(tones: Path, tmp_path: Path) -> None:
+    """One that still held a tensor would abort Python, which has ended all but the work of its own threads."""
+    script = tmp_path / "train_and_list_threads.py"
+    script.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from kws.training.loop import train\n"
+        "def threads():\n"
+        "    return [(task / 'comm').read_text().strip() for task in Path('/proc/self/task').iterdir()]\n"
+        "data, out = map(Path, sys.argv[1:])\n"
+        "train(data, out, words=None, device_name='cpu', recipe='short', changes={'epochs': 1, 'batch_clips': 16})\n"
+        "sys.stdout.write(f'left: {[name for name in threads() if \"gloo\" in name]}\\n')\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    result = subprocess.run(
+        [*command, script, tones, tmp_path / "run"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("left: []") == 2, result.stdout
+
+
+@pytest.mark.slow
 def test_the_epoch_that_is_kept_is_the_best_by_the_figure_asked_for(tones: Path, tmp_path: Path) -> None:
     kept = {}
     for name in ("accuracy", "precision"):

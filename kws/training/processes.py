@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -90,6 +91,9 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes()
         return
+    # DistributedDataParallel imports it, and if there is a group by then its functions keep that as a default argument:
+    # threads of a group that is kept abort Python if they still hold a tensor when it ends.
+    importlib.import_module("torch.distributed.nn")
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(rank=distributed.get_rank(), count=distributed.get_world_size())
