@@ -19,7 +19,7 @@ from export.evaluate import judge_data
 from kws.artifact import write_text
 from kws.benchmark import FLOAT, Benchmark
 from kws.comparison import write_comparison
-from kws.config import ACTIVATIONS, TrainConfig
+from kws.config import ACTIVATIONS
 from kws.errors import KwsError
 from kws.progress import note
 from scripts.kws_runs import built, exit_code, is_trained, trained
@@ -30,8 +30,6 @@ TABLE_NAME = "leaderboard.md"
 INT8 = "int8"
 FIRST_ACTIVATION = ACTIVATIONS[0]
 EPOCHS_OF_OTHERS = 30
-# Another activation is a larger change than other words are, so it takes the steps of a new model.
-RATE_OF_OTHERS = TrainConfig().peak_learning_rate
 HEADINGS = [
     *("data", "model", "activation", "parameters", "float", "int8", "95 % interval", "same answer", "logit SQNR"),
     *("`.tflite`, bytes", "arena on Cortex-M4, bytes", "instructions on Cortex-M4", "on Cortex-M55"),
@@ -87,7 +85,6 @@ def checkpoint_of(entry: Entry) -> Path:
     if entry.activation != FIRST_ACTIVATION and not entry.is_trained:
         start = checkpoint_of(replace(entry, activation=FIRST_ACTIVATION))
         options += ["--init", str(start), "--epochs", str(EPOCHS_OF_OTHERS)]
-        options += ["--peak-learning-rate", str(RATE_OF_OTHERS)]
     return trained(entry.folder / "run", entry.data, *options)
 
 

@@ -73,11 +73,13 @@ def test_little_data_get_more_epochs_so_that_all_of_them_have_steps_enough() -> 
     assert recipe("paper", clips=300).epochs == 200
 
 
-def test_a_trained_model_goes_on_in_smaller_steps_but_for_the_papers_recipe() -> None:
-    for name in ("few-speakers", "short"):
-        assert recipe(name, started=True) == replace(recipe(name), peak_learning_rate=STARTED_LEARNING_RATE)
+def test_a_trained_model_goes_on_in_smaller_steps_on_little_data_but_for_the_papers_recipe() -> None:
+    for name, clips in itertools.product(("few-speakers", "short"), (30, 1199)):
+        slower = replace(recipe(name, clips=clips), peak_learning_rate=STARTED_LEARNING_RATE)
+        assert recipe(name, clips=clips, started=True) == slower
     assert RECIPES["short"].peak_learning_rate > STARTED_LEARNING_RATE
-    assert recipe("paper", started=True) == RECIPES["paper"]
+    for name, clips in (("few-speakers", 1200), ("short", 1200), ("paper", 30)):
+        assert recipe(name, clips=clips, started=True) == recipe(name, clips=clips)
 
 
 def test_the_papers_recipe_is_the_papers() -> None:

@@ -92,7 +92,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     for name, kind, help_text in (
         ("epochs", positive, "passes over the data"),
         ("batch-clips", positive, "clips a step, over all processes; fewer where there are few"),
-        ("peak-learning-rate", positive_number, "after the warm-up; lower with --init, but for the paper's recipe"),
+        ("peak-learning-rate", positive_number, "after the warm-up; lower with --init and few clips"),
         ("label-smoothing", share, "taken off the right class and spread over all"),
         ("average-decay", share, "of the moving average of the weights, which is what is kept; 0 turns it off"),
         ("teacher-weight", share, "of the teacher's answer against the label"),

@@ -43,7 +43,7 @@ FEW = TrainConfig(
     reverb_probability=0.1,
     gain_db=6.0,
 )
-# Steps as large as those from random weights would wash out what a trained model knows.
+# On little data steps as large as those from random weights wash out what a trained model knows.
 STARTED_LEARNING_RATE = 0.03
 # From this ratio of the most frequent keyword to the rarest on, balancing them is worth a word.
 UNBALANCED = 3
@@ -62,8 +62,8 @@ def recipe_for(
     """The name and the numbers of the recipe `name` for a model of that size.
 
     "auto" is "paper" from FULL_CLIPS clips of keywords on, "few-speakers" below FEW_SPEAKERS who train, else "short".
-    But for "paper", small data get small batches and more epochs, and training that is `started` from a trained model
-    a lower learning rate. SpecAugment comes with the larger models, as in the paper, its frames counted in the paper's
+    But for "paper", small data get small batches and more epochs, and a lower learning rate where training is `started`
+    from a trained model. SpecAugment comes with the larger models, as in the paper, its frames counted in the paper's
     hops.
     """
     if name == "auto":
@@ -74,7 +74,7 @@ def recipe_for(
         batch_clips = _batch_clips(keyword_clips, recipe.batch_clips)
         epochs = _epochs(math.ceil(keyword_clips / batch_clips), recipe.epochs)
         recipe = replace(recipe, batch_clips=batch_clips, epochs=epochs)
-        if started:
+        if started and batch_clips < RECIPES[name].batch_clips:
             recipe = replace(recipe, peak_learning_rate=STARTED_LEARNING_RATE)
     if tau < MASKED_FROM_TAU:
         return name, recipe
