@@ -272,7 +272,7 @@ def test_two_processes_train_one_model_and_one_of_them_writes(tones: Path, tmp_p
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="only Linux lists a process's threads so")
 def test_no_thread_of_a_process_group_outlives_the_training(tones: Path, tmp_path: Path) -> None:
-    """One that still held a tensor would abort Python, which has ended all but the work of its own threads."""
+    """A thread that lets go of a tensor while Python ends aborts it, after a training that went well."""
     script = tmp_path / "train_and_list_threads.py"
     script.write_text(
         "import sys\n"
